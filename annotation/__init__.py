@@ -1,0 +1,1 @@
+"""People: which pairs they see, what they answer, what follows from it."""

@@ -1,0 +1,121 @@
+"""Cases x seeds -> samples and their scores, by one generator.
+
+The work is cut into chunks that depend on nothing but the list of cases and seeds, so the answers are the same bit for
+bit however many workers there are and however often the run was stopped: a chunk is stored whole, and a chunk that is
+stored is not made again.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from palate.config import Settings
+from palate.media import MediaFolder, Video
+from palate.records import Case, Record, Sample, Score, content_hash
+from palate.store import Store
+
+CHUNK = 32
+SCALE = 4  # each pixel of a small world is shown this large, so that people can see it and no codec blurs it
+
+
+class Generator(Protocol):
+    """What the runner asks of a generator."""
+
+    checkpoint: str
+
+    def clips(self, prompts: Sequence[str], seeds: Sequence[int], sampler: Settings) -> NDArray[np.uint8]:
+        """uint8 (prompts, frames, height, width, 3)."""
+        ...
+
+
+Load = Callable[[], Generator]  # must pickle: a function of a module, or a partial of one
+Scorer = Callable[[Case, Sample, Video], list[Score]]
+
+
+@dataclass(frozen=True)
+class Answering:
+    """Everything a worker needs to answer a chunk."""
+
+    load: Load
+    system: str
+    checkpoint: str
+    sampler: Settings
+    scorer: Scorer
+    media: Path
+    fps: float
+
+
+def seed_of(case: Case, index: int) -> int:
+    """The noise seed of a case's index-th sample: its own for every case, the same for every system."""
+    return int(content_hash([case.id, index])[:12], 16)
+
+
+def answer(store: Store, cases: Sequence[Case], seeds: int, work: Answering, workers: int, label: str) -> list[Sample]:
+    """`seeds` samples of each case, stored with their scores; returned in the order of cases, then seeds."""
+    store.add(cases)
+    wanted = [(case, seed_of(case, index)) for case in cases for index in range(seeds)]
+    sampler = work.sampler.model_dump(mode="json")
+    stored = {
+        (sample.case, sample.seed): sample
+        for sample in store.select(Sample, system=work.system, checkpoint=work.checkpoint)
+        if sample.sampler == sampler
+    }
+    chunks = [wanted[i : i + CHUNK] for i in range(0, len(wanted), CHUNK)]
+    due = [chunk for chunk in chunks if any((case.id, seed) not in stored for case, seed in chunk)]
+    with tqdm(total=len(wanted), desc=label, unit="clip", mininterval=1.0) as progress:
+        progress.update(len(wanted) - sum(map(len, due)))
+        for records in _spread(work, due, workers):
+            store.add(records)
+            made = [record for record in records if isinstance(record, Sample)]
+            stored.update({(sample.case, sample.seed): sample for sample in made})
+            progress.update(len(made))
+    return [stored[case.id, seed] for case, seed in wanted]
+
+
+def _spread(work: Answering, chunks: list[list[tuple[Case, int]]], workers: int) -> Iterator[list[Record]]:
+    if not chunks:
+        return
+    # spawn: a forked child of a process that has used torch may hang in its thread pools
+    with ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_start, initargs=(work,)) as pool:
+        yield from pool.map(_answer_chunk, chunks)
+
+
+@dataclass
+class _Worker:
+    work: Answering
+    generator: Generator
+    media: MediaFolder
+
+
+_worker: _Worker | None = None  # one a process, set by the pool
+
+
+def _start(work: Answering) -> None:
+    global _worker
+    _worker = _Worker(work, work.load(), MediaFolder(work.media))
+
+
+def _answer_chunk(chunk: list[tuple[Case, int]]) -> list[Record]:
+    assert _worker is not None
+    work, media = _worker.work, _worker.media
+    clips = _worker.generator.clips([case.prompt for case, _ in chunk], [seed for _, seed in chunk], work.sampler)
+    records: list[Record] = []
+    for (case, seed), frames in zip(chunk, clips):
+        name = media.add_video(frames, work.fps, SCALE)
+        sample = Sample(
+            case=case.id,
+            system=work.system,
+            seed=seed,
+            media=name,
+            checkpoint=work.checkpoint,
+            sampler=work.sampler.model_dump(mode="json"),
+        )
+        records += [sample, *work.scorer(case, sample, media.video(name))]
+    return records

@@ -1,0 +1,30 @@
+"""The shapes suite: captions whose answers a program can check, in two splits that share no meaning."""
+
+import numpy as np
+
+from palate import shapes
+from palate.errors import DataError
+from palate.records import Case
+
+SUITE = "shapes"
+FAMILIES: tuple[shapes.Family, ...] = ("single", "events", "count")  # what the shipped generator was taught
+AXES = ("prompt_following", "motion_quality", "visual_quality", "overall")
+
+
+def cases(split: str, count: int, seed: int = 0) -> list[Case]:
+    """`count` cases of different meaning from one split ("train" or "heldout"), the same for the same seed."""
+    if split not in ("train", "heldout"):
+        raise DataError(f"no split {split!r} in the shapes suite", "use train or heldout")
+    rng = np.random.default_rng([seed, split == "heldout"])
+    scenes: dict[str, shapes.Scene] = {}
+    for _ in range(100 * count + 1000):
+        if len(scenes) == count:
+            return [_case(scene, split) for scene in scenes.values()]
+        scene = shapes.draw_scene(rng, split, FAMILIES)
+        scenes.setdefault(scene.meaning, scene)
+    raise DataError(f"the {split} split has fewer than {count} cases", "ask for fewer")
+
+
+def _case(scene: shapes.Scene, split: str) -> Case:
+    tags = {"family": scene.family, "background": scene.background, "objects": str(scene.count + len(scene.things) - 1)}
+    return Case(suite=SUITE, prompt=str(scene), split=split, tags=tags, axes=AXES)

@@ -1,0 +1,1 @@
+"""Networks: the generator and what trains it."""

@@ -1,0 +1,157 @@
+"""The one training loop. It knows nothing of what is learned: an objective hands it a loss for each step.
+
+A step is a pure function of (weights, optimiser state, step number): the objective draws its data and noise from the
+step number, so the state below is all there is to save, and a run that was killed goes on bit for bit (on a CPU).
+"""
+
+import io
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from pickle import UnpicklingError
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from models.muon import Muon
+from models.weights import write_atomically
+from palate.config import Settings
+from palate.errors import CheckpointError
+
+Optimisers = list[torch.optim.Optimizer]
+Loss = Callable[[int], tuple[Tensor, dict[str, Tensor]]]
+
+
+class FitSettings(Settings):
+    """`warmup` steps rise to `lr`; the last `cooldown` share of the steps falls to zero. `ema` 0 keeps no average."""
+
+    steps: int
+    lr: float
+    warmup: int = 50
+    cooldown: float = 0.2
+    weight_decay: float = 0.0
+    clip: float = 1.0
+    ema: float = 0.0
+    optimiser: Literal["adamw", "muon"] = "adamw"
+    muon_lr: float = 0.02
+    save_every: int = 500
+
+
+@dataclass(frozen=True)
+class Progress:
+    step: int
+    loss: float
+    metrics: dict[str, float]
+
+
+def fit(
+    model: nn.Module,
+    loss: Loss,
+    settings: FitSettings,
+    state: Path,
+    identity: str,
+    label: str,
+    watch: Callable[[Progress], None] = lambda _: None,
+) -> nn.Module:
+    """Trains `model` in place, leaving its averaged weights in it where `ema` is set; resumes from `state`.
+
+    `identity` names everything the run depends on, such as a hash of recipe and data: a state of another identity is
+    refused rather than continued. `watch` is told of every 50th step and the last.
+
+    Raises CheckpointError for a state of another run, and FloatingPointError naming the step when the loss is not a
+    number (the last saved state stays good).
+    """
+    average = _Average(model, settings.ema)
+    optimisers = _optimisers(model, settings)
+    start = _resume(state, identity, model, average, optimisers)
+    for step in tqdm(range(start, settings.steps), desc=label, initial=start, total=settings.steps, mininterval=1.0):
+        for optimiser in optimisers:
+            for group in optimiser.param_groups:
+                group["lr"] = group["peak"] * _schedule(step, settings)
+            optimiser.zero_grad(set_to_none=True)
+        value, metrics = loss(step)
+        value.backward()
+        nn.utils.clip_grad_norm_(model.parameters(), settings.clip)
+        for optimiser in optimisers:
+            optimiser.step()
+        average.update(model, step)
+        if step % 50 == 0 or step == settings.steps - 1:
+            number = float(value.detach())
+            if number != number:
+                raise FloatingPointError(f"the loss of step {step} is not a number; {state} holds the last good state")
+            watch(Progress(step, number, {name: float(metric) for name, metric in metrics.items()}))
+        if (step + 1) % settings.save_every == 0 or step == settings.steps - 1:
+            _save(state, identity, step + 1, model, average, optimisers)
+    average.copy_to(model)
+    return model
+
+
+def _schedule(step: int, settings: FitSettings) -> float:
+    rise = min(1.0, (step + 1) / max(settings.warmup, 1))
+    fall = (settings.steps - step) / max(settings.cooldown * settings.steps, 1.0)
+    return min(rise, fall, 1.0)
+
+
+def _optimisers(model: nn.Module, settings: FitSettings) -> Optimisers:
+    """AdamW; with `muon`, the layers' matrices go to Muon instead (embeddings, tables and the head stay)."""
+    trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
+    matrices = [p for name, p in trained.items() if settings.optimiser == "muon" and p.ndim == 2 and "blocks." in name]
+    rest = [p for p in trained.values() if not any(p is matrix for matrix in matrices)]
+    chosen: Optimisers = [
+        torch.optim.AdamW(rest, lr=settings.lr, betas=(0.9, 0.99), weight_decay=settings.weight_decay)
+    ]
+    if matrices:
+        chosen.append(Muon(matrices, lr=settings.muon_lr, weight_decay=settings.weight_decay))
+    for optimiser in chosen:
+        for group in optimiser.param_groups:
+            group["peak"] = group["lr"]
+    return chosen
+
+
+class _Average:
+    """Exponential moving average of the weights, warmed up so that early steps do not weigh for ever."""
+
+    def __init__(self, model: nn.Module, decay: float) -> None:
+        self.decay = decay
+        self.weights = [p.detach().clone() for p in model.parameters()] if decay else []
+
+    def update(self, model: nn.Module, step: int) -> None:
+        if self.weights:
+            decay = min(self.decay, (1 + step) / (10 + step))
+            torch._foreach_lerp_(self.weights, [p.detach() for p in model.parameters()], 1 - decay)
+
+    def copy_to(self, model: nn.Module) -> None:
+        if self.weights:
+            torch._foreach_copy_([p.data for p in model.parameters()], self.weights)
+
+
+def _save(path: Path, identity: str, step: int, model: nn.Module, average: _Average, optimisers: Optimisers) -> None:
+    buffer = io.BytesIO()
+    state = {
+        "identity": identity,
+        "step": step,
+        "model": model.state_dict(),
+        "average": average.weights,
+        "optimisers": [optimiser.state_dict() for optimiser in optimisers],
+    }
+    torch.save(state, buffer)
+    write_atomically(path, buffer.getvalue())
+
+
+def _resume(path: Path, identity: str, model: nn.Module, average: _Average, optimisers: Optimisers) -> int:
+    """The step to go on from: 0 where there is no state yet."""
+    if not path.exists():
+        return 0
+    try:
+        state = torch.load(path, map_location=next(model.parameters()).device, weights_only=True)
+    except (RuntimeError, EOFError, UnpicklingError) as error:
+        raise CheckpointError(f"{path} is damaged ({error})", "delete it to start afresh") from error
+    if state["identity"] != identity:
+        raise CheckpointError(f"{path} is the state of another run", "give a new folder, or delete it to start afresh")
+    model.load_state_dict(state["model"])
+    average.weights = state["average"]
+    for optimiser, saved in zip(optimisers, state["optimisers"], strict=True):
+        optimiser.load_state_dict(saved)
+    return int(state["step"])

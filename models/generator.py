@@ -1,0 +1,95 @@
+"""The shapes generator: a caption and a seed in, a clip out. One file holds network, codec and card."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from models import flow
+from models.codec import PatchCodec
+from models.conditions import tokens
+from models.dit import DitShape, VideoTransformer, Words
+from models.weights import Card, file_hash, load_checkpoint, save_checkpoint
+from palate.config import Settings
+from palate.errors import CheckpointError
+
+
+class SamplerSettings(Settings):
+    """How a clip is drawn: Euler steps, guidance scale (1 is none), and the shift of times toward noise."""
+
+    steps: int = 10
+    guidance: float = 2.0
+    shift: float = 3.0
+
+
+@dataclass
+class Generator:
+    """Satisfies what the stages ask of a generator: `clips(prompts, seeds, sampler)` and a `checkpoint` hash.
+
+    A clip is a function of weights, caption, seed and sampler, up to rounding: give the same captions in one call
+    and every bit is the same.
+    """
+
+    network: VideoTransformer
+    codec: PatchCodec
+    card: Card
+    checkpoint: str = ""
+
+    @classmethod
+    def load(cls, path: Path, device: torch.device | str = "cpu") -> "Generator":
+        tensors, card = load_checkpoint(path)
+        try:
+            network = VideoTransformer(DitShape(**{**card["shape"], "grid": tuple(card["shape"]["grid"])}))  # type: ignore[dict-item,index,call-overload]
+            codec = PatchCodec(
+                tuple(card["patch"]), *(tensors.pop(f"codec.{part}") for part in ("mean", "basis", "scale"))
+            )
+            network.load_state_dict({name: tensor.float() for name, tensor in tensors.items()})
+        except (KeyError, TypeError, RuntimeError) as error:
+            raise CheckpointError(
+                f"{path} holds another model ({error})", "give a checkpoint of this generator"
+            ) from error
+        return cls(network.to(device).eval(), codec.to(device), card, file_hash(path))
+
+    @classmethod
+    def load_for_worker(cls, path: Path) -> "Generator":
+        """For one of several processes: one thread each, since threads of processes that share cores fight."""
+        torch.set_num_threads(1)
+        return cls.load(path)
+
+    def save(self, path: Path) -> str:
+        """Writes the checkpoint; returns and keeps its SHA-256."""
+        card = {**self.card, "shape": asdict(self.network.shape), "patch": self.codec.patch}
+        self.checkpoint = save_checkpoint(path, {**self.network.state_dict(), **self.codec.tensors()}, card)
+        return self.checkpoint
+
+    @property
+    def device(self) -> torch.device:
+        return self.codec.mean.device
+
+    def noise(self, seeds: Sequence[int]) -> flow.Latents:
+        """Each seed's own noise, drawn on the CPU so that it is the same on every device and in every batch."""
+        shape = (self.network.shape.tokens, self.network.shape.channels)
+        draws = [torch.randn(shape, generator=torch.Generator().manual_seed(seed)) for seed in seeds]
+        return torch.stack(draws).to(self.device)
+
+    def predictor(self, words: Words, guidance: float) -> flow.Predict:
+        """x0 of the network under its caption, guided away from no caption."""
+        return flow.guided(
+            lambda x, t: self.network(x, t, words),
+            lambda x, t: self.network(x, t, torch.zeros_like(words)),
+            guidance,
+        )
+
+    @torch.no_grad()
+    def latents(self, prompts: Sequence[str], seeds: Sequence[int], sampler: SamplerSettings) -> Tensor:
+        words = tokens(prompts).to(self.device)
+        times = flow.grid(sampler.steps, sampler.shift)
+        return flow.euler(self.predictor(words, sampler.guidance), self.noise(seeds), times)
+
+    def clips(self, prompts: Sequence[str], seeds: Sequence[int], sampler: SamplerSettings) -> NDArray[np.uint8]:
+        """uint8 (prompts, frames, height, width, 3)."""
+        return self.codec.decode(self.latents(prompts, seeds, sampler)).cpu().numpy()

@@ -1,0 +1,1 @@
+"""The record, the statistics and the worlds that every stage shares."""

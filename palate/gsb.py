@@ -1,0 +1,282 @@
+"""What a set of votes says: the contest of each pair of systems, the standing of each system, how far people agree.
+
+People's and simulated votes are never counted together, and gold and repeated comparisons, which are there to check
+the annotators, are not counted.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, fields, replace
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from palate.errors import DataError
+from palate.records import Case, Estimate, Verdict
+from palate.stats import agreement, rating, wins
+from palate.stats.wins import Form
+from palate.votes import Votes
+
+UNKNOWN_ANNOTATOR = "unknown"  # the annotator of a vote whose source does not say who gave it: not one person
+Aggregation = Literal["pooled", "majority"]
+_OUTCOME = {Verdict.GOOD: wins.GOOD, Verdict.SAME: wins.SAME, Verdict.BOTH_BAD: wins.SAME, Verdict.BAD: wins.BAD}
+
+
+@dataclass(frozen=True)
+class Basis:
+    """The votes behind a number: which they are, and how many of what."""
+
+    axis: str
+    simulated: bool
+    judgements: tuple[str, ...]
+    prompts: int
+    people: int | None  # None: the source does not say who voted
+
+
+@dataclass(frozen=True)
+class Contest:
+    """Two systems on one axis, in one slice of the cases ("" for all): counts, the four forms, and whether they differ.
+
+    `good`, `same` and `bad` count verdicts or majorities, as `aggregation` says; `both_bad` counts verdicts that are
+    among the `same`. `p` is two-sided for net = 0; `p_holm` is corrected over the axes of this pair and slice.
+    """
+
+    basis: Basis
+    candidate: str
+    baseline: str
+    slice: str
+    aggregation: Aggregation
+    good: int
+    same: int
+    bad: int
+    both_bad: int
+    forms: Mapping[Form, Estimate]
+    p: float | None
+    p_holm: float | None
+
+
+@dataclass(frozen=True)
+class Standing:
+    """One system among all on an axis: Elo-scaled strength, rank interval, and G / (G + B) over all opponents."""
+
+    basis: Basis
+    system: str
+    elo: Estimate
+    rank: tuple[int, int]
+    win_rate: Estimate
+
+
+@dataclass(frozen=True)
+class Accord:
+    """How far people agree on an axis. `comparisons` counts those with more than one vote."""
+
+    basis: Basis
+    comparisons: int
+    nominal: Estimate
+    ordinal: Estimate
+    share: Estimate
+
+
+def contests(
+    votes: Votes,
+    comparison: Mapping[str, str],
+    aggregation: Aggregation = "pooled",
+    candidate: str | None = None,
+    baseline: str | None = None,
+    slices: Mapping[str, tuple[str, ...]] | None = None,
+) -> list[Contest]:
+    """Every pair of systems that met, on every axis, people's and simulated votes apart.
+
+    A pair shown both ways round is one contest, seen from `candidate` or against `baseline` where given, else from the
+    side that stood as candidate more often.
+
+    Args:
+        comparison: judgement id -> comparison id, which a majority is taken over.
+        slices: case id -> the slices it is in; None makes one slice of all.
+
+    Raises:
+        DataError: no vote is left.
+    """
+    votes = _turned(_ordinary(votes), candidate, baseline)
+    if not len(votes):
+        raise DataError("no votes in this selection", "import votes, or widen the selection")
+    found: list[Contest] = []
+    for name, part in _sliced(votes, slices):
+        for rows in _groups(part.simulated, part.candidate, part.baseline):
+            pair = _take(part, rows)
+            axes = [_contest(_take(pair, at), comparison, name, aggregation) for at in _groups(pair.axis)]
+            tested = {one.basis.axis: one.p for one in axes if one.p is not None}
+            corrected = dict(zip(tested, wins.holm(list(tested.values())).tolist()))
+            found += [replace(one, p_holm=corrected.get(one.basis.axis)) for one in axes]
+    return found
+
+
+def standings(votes: Votes) -> tuple[list[Standing], list[str]]:
+    """Ratings of all systems on every axis, best first; and why there are none, for the axes that have none."""
+    votes, found, missing = _ordinary(votes), [], []
+    for rows in _groups(votes.axis, votes.simulated):
+        part = _take(votes, rows)
+        systems, codes = np.unique(np.concatenate([part.candidate, part.baseline]), return_inverse=True)
+        ours, theirs = codes[: len(part)], codes[len(part) :]
+        outcome, people = _outcomes(part), _people(part)
+        try:
+            fitted = rating.fit(ours, theirs, outcome, part.case, people, systems=systems.tolist())
+        except DataError as error:
+            missing.append(f"{part.axis[0]}{' SIMULATED' if part.simulated[0] else ''}: no ratings, {error}")
+            continue
+        for code in fitted.order:
+            at = (ours == code) | (theirs == code)
+            own = np.where(ours == code, outcome, -outcome)[at]
+            ballots = wins.pooled(own, part.case[at], None if people is None else people[at])
+            found.append(
+                Standing(
+                    basis=_basis(part.select(at)),
+                    system=str(systems[code]),
+                    elo=fitted.elo[code],
+                    rank=fitted.ranks[code],
+                    win_rate=wins.analytic(ballots, Form.WIN_RATE),
+                )
+            )
+    return found, missing
+
+
+def accords(votes: Votes, comparison: Mapping[str, str]) -> list[Accord]:
+    """Agreement on every axis that has a comparison with two votes or more, over all pairs of systems.
+
+    Args:
+        comparison: judgement id -> comparison id.
+    """
+    votes, found = votes.select(votes.role == "normal"), []
+    for rows in _groups(votes.axis, votes.simulated):
+        part = _take(votes, rows)
+        table = agreement.count_table(_units(part, comparison), _outcomes(part) + 1, 3)
+        shared = int((table.sum(1) > 1).sum())
+        if shared:
+            nominal, ordinal = agreement.alpha(table, "nominal"), agreement.alpha(table, "ordinal")
+            found.append(Accord(_basis(part), shared, nominal, ordinal, agreement.agreement(table)))
+    return found
+
+
+def slices(cases: Iterable[Case], tag: str) -> dict[str, tuple[str, ...]]:
+    """Case id -> its values of `tag`, which are separated by semicolons; cases without the tag are left out.
+
+    Raises:
+        DataError: no case has the tag.
+    """
+    cases = list(cases)
+    found = {one.id: tuple(one.tags[tag].split("; ")) for one in cases if tag in one.tags}
+    if not found:
+        known = ", ".join(sorted({tag for one in cases for tag in one.tags})) or "none"
+        raise DataError(f"no case has the tag {tag!r}", f"the tags in this store are: {known}")
+    return found
+
+
+def set_aside(votes: Votes) -> int:
+    """How many votes are not counted: on gold and repeated comparisons, and on two samples of one system."""
+    return len(votes) - len(_ordinary(votes))
+
+
+def _contest(votes: Votes, comparison: Mapping[str, str], name: str, aggregation: Aggregation) -> Contest:
+    outcome = _outcomes(votes)
+    if aggregation == "majority":
+        ballots = wins.majority(outcome, votes.case, _units(votes, comparison))
+    else:
+        ballots = wins.pooled(outcome, votes.case, _people(votes))
+    good, same, bad = (int(total) for total in ballots.totals)
+    return Contest(
+        basis=_basis(votes),
+        candidate=str(votes.candidate[0]),
+        baseline=str(votes.baseline[0]),
+        slice=name,
+        aggregation=aggregation,
+        good=good,
+        same=same,
+        bad=bad,
+        both_bad=int((votes.verdict == Verdict.BOTH_BAD).sum()),
+        forms={form: wins.analytic(ballots, form) for form in Form},
+        p=wins.net_p_value(ballots),
+        p_holm=None,
+    )
+
+
+def _basis(votes: Votes) -> Basis:
+    people = _people(votes)
+    return Basis(
+        axis=str(votes.axis[0]),
+        simulated=bool(votes.simulated[0]),
+        judgements=tuple(votes.judgement.tolist()),
+        prompts=len(np.unique(votes.case)),
+        people=None if people is None else len(np.unique(people)),
+    )
+
+
+def _ordinary(votes: Votes) -> Votes:
+    """The votes that compare systems: gold and repeats examine people, a knockout two samples of one system."""
+    return votes.select((votes.role == "normal") & (votes.candidate != votes.baseline))
+
+
+def _people(votes: Votes) -> NDArray[np.generic] | None:
+    """The annotators, or None where the source of any vote does not say: they are unknown then, not one more person."""
+    return None if (votes.annotator == UNKNOWN_ANNOTATOR).any() else votes.annotator
+
+
+def _units(votes: Votes, comparison: Mapping[str, str]) -> NDArray[np.object_]:
+    """Which comparison each vote is about."""
+    return np.array([comparison[judgement] for judgement in votes.judgement.tolist()], dtype=object)
+
+
+def _outcomes(votes: Votes) -> NDArray[np.int_]:
+    kinds, codes = np.unique(votes.verdict, return_inverse=True)
+    return np.array([_OUTCOME[Verdict(kind)] for kind in kinds], dtype=int)[codes]
+
+
+def _turned(votes: Votes, candidate: str | None, baseline: str | None) -> Votes:
+    """Only the pairs asked for, each of them one way round."""
+    for asked in filter(None, (candidate, baseline)):
+        votes = votes.select((votes.candidate == asked) | (votes.baseline == asked))
+    if not len(votes):
+        return votes
+    names, codes = np.unique(np.concatenate([votes.candidate, votes.baseline]), return_inverse=True)
+    ours, theirs = codes[: len(votes)], codes[len(votes) :]
+    if candidate or baseline:
+        flip = (votes.candidate != candidate) if candidate else (votes.baseline != baseline)
+    else:
+        _, pair = np.unique(np.minimum(ours, theirs) * len(names) + np.maximum(ours, theirs), return_inverse=True)
+        descending = np.bincount(pair, np.where(ours > theirs, 1, -1))[pair] > 0
+        flip = (ours > theirs) != descending
+    swapped = {verdict.value: verdict.swapped.value for verdict in Verdict}
+    kinds, kind = np.unique(votes.verdict, return_inverse=True)
+    other = np.array([swapped[one] for one in kinds.tolist()])[kind]
+    return replace(
+        votes,
+        candidate=np.where(flip, votes.baseline, votes.candidate),
+        baseline=np.where(flip, votes.candidate, votes.baseline),
+        verdict=np.where(flip, other, votes.verdict),
+    )
+
+
+def _sliced(votes: Votes, slices: Mapping[str, tuple[str, ...]] | None) -> Iterator[tuple[str, Votes]]:
+    if slices is None:
+        yield "", votes
+        return
+    for name in sorted({name for names in slices.values() for name in names}):
+        inside = [case for case, names in slices.items() if name in names]
+        part = votes.select(np.isin(votes.case, inside))
+        if len(part):
+            yield name, part
+
+
+def _take(votes: Votes, rows: NDArray[np.intp]) -> Votes:
+    return Votes(**{field.name: getattr(votes, field.name)[rows] for field in fields(votes)})
+
+
+def _groups(*columns: NDArray[np.generic]) -> Iterator[NDArray[np.intp]]:
+    """The row numbers of each combination of values, combinations in sorted order."""
+    if not len(columns[0]):
+        return
+    key = np.zeros(len(columns[0]), dtype=np.int64)
+    for column in columns:
+        values, codes = np.unique(column, return_inverse=True)
+        key = key * len(values) + codes
+    order = np.argsort(key, kind="stable")
+    yield from np.split(order, np.flatnonzero(np.diff(key[order])) + 1)

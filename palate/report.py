@@ -1,0 +1,159 @@
+"""Numbers fit to be shown: each with its interval, and with the rows it was computed from."""
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from statistics import fmean
+from typing import Literal
+
+import numpy as np
+
+from palate.errors import DataError
+from palate.gsb import Accord, Basis, Contest, Standing
+from palate.provenance import digest
+from palate.records import Case, Estimate, Figure, Sample, Scalar, Score
+from palate.stats.estimate import two_way
+from palate.store import Store
+
+Split = Literal["train", "heldout"]
+
+
+def figures(
+    contests: Iterable[Contest],
+    standings: Iterable[Standing],
+    accords: Iterable[Accord],
+    selection: Mapping[str, Scalar],
+) -> list[Figure]:
+    """A figure of every number of a GSB report.
+
+    Args:
+        selection: what the votes were chosen by, such as the study and the tag that slices them.
+    """
+    found: list[Figure] = []
+    for one in contests:
+        which = {
+            "candidate": one.candidate,
+            "baseline": one.baseline,
+            "aggregation": one.aggregation,
+            **({"slice": one.slice} if one.slice else {}),
+        }
+        found += [_figure("gsb", form, e, one.basis, {**selection, **which}) for form, e in one.forms.items()]
+    for one in standings:
+        which = {**selection, "system": one.system}
+        found.append(_figure("rating", "elo", one.elo, one.basis, which))
+        found.append(_figure("rating", "win_rate", one.win_rate, one.basis, which))
+    for one in accords:
+        for name, estimate in (("nominal", one.nominal), ("ordinal", one.ordinal), ("share", one.share)):
+            found.append(_figure("agreement", name, estimate, one.basis, selection))
+    return found
+
+
+def score_figure(store: Store, scorer: str, system: str, suite: str, split: Split) -> Figure:
+    """The mean score of a system's samples, with a t interval over cases. Failed scores are left out and counted.
+
+    Raises:
+        DataError: there is no score to average.
+    """
+    scores = _scores(store, scorer, system, suite, split)
+    values, cases = [one.value for one in scores.found], [one.case for one in scores.found]
+    selection = {"scorer": scorer, "system": system, "suite": suite, "split": split}
+    return _score_figure("score.mean", _mean(values, cases, scores.note), selection, scores.found)
+
+
+def score_difference(store: Store, scorer: str, candidate: str, baseline: str, suite: str, split: Split) -> Figure:
+    """How much higher the candidate scores than the baseline on the same cases, with a paired t interval over them.
+
+    Raises:
+        DataError: the two have no scored case in common.
+    """
+    ours, theirs = (_scores(store, scorer, system, suite, split) for system in (candidate, baseline))
+    means = [one.means for one in (ours, theirs)]
+    both = sorted(means[0].keys() & means[1].keys())
+    alone = len(means[0].keys() ^ means[1].keys())
+    notes = (ours.note, theirs.note, f"{alone} cases are scored for one system only" if alone else "")
+    estimate = _mean([means[0][case] - means[1][case] for case in both], both, "; ".join(filter(None, notes)))
+    selection = {"scorer": scorer, "candidate": candidate, "baseline": baseline, "suite": suite, "split": split}
+    rows = [one for one in (*ours.found, *theirs.found) if one.case in both]
+    return _score_figure("score.difference", estimate, selection, rows)
+
+
+@dataclass(frozen=True)
+class _Scored:
+    """One number that a scorer gave."""
+
+    id: str
+    case: str
+    value: float
+
+
+@dataclass(frozen=True)
+class _Scores:
+    """A system's scores, and how many of its samples have none."""
+
+    system: str
+    found: list[_Scored]
+    failed: int
+
+    @property
+    def note(self) -> str:
+        return f"{self.failed} samples of {self.system} have no score" if self.failed else ""
+
+    @property
+    def means(self) -> dict[str, float]:
+        """The mean score of each case."""
+        values: dict[str, list[float]] = defaultdict(list)
+        for one in self.found:
+            values[one.case].append(one.value)
+        return {case: fmean(scores) for case, scores in values.items()}
+
+
+def _scores(store: Store, scorer: str, system: str, suite: str, split: Split) -> _Scores:
+    cases = {case.id for case in store.select(Case, suite=suite, split=split)}
+    sample_case = {one.id: one.case for one in store.select(Sample, system=system) if one.case in cases}
+    scores = [one for one in store.select(Score, scorer=scorer) if one.sample in sample_case]
+    found = [_Scored(one.id, sample_case[one.sample], one.value) for one in scores if one.value is not None]
+    unscored = sample_case.keys() - {one.sample for one in scores if one.value is not None}
+    return _Scores(system, found, len(unscored))
+
+
+def _mean(values: Sequence[float], cases: Sequence[str], note: str) -> Estimate:
+    """The mean of `values` (n,), whose scatter is between cases."""
+    if not values:
+        raise DataError("no scores in this selection", "score the samples first, or check suite, split and system")
+    mean = fmean(values)
+    spread = two_way((np.array(values)[:, None] - mean) / len(values), list(cases), None)
+    deviation = spread.deviation(np.ones(1))
+    half = None if deviation is None else spread.quantile(0.95) * deviation
+    return Estimate(
+        value=mean,
+        low=None if half is None else mean - half,
+        high=None if half is None else mean + half,
+        n=len(values),
+        method="mean, t over cases",
+        clusters={"cases": spread.n_prompts},
+        note="; ".join(filter(None, ("no interval: nothing varies between cases" if half is None else "", note))),
+    )
+
+
+def _figure(kind: str, name: str, estimate: Estimate, basis: Basis, selection: Mapping[str, Scalar]) -> Figure:
+    return Figure(
+        name=f"{kind}.{basis.axis}.{name}",
+        estimate=estimate,
+        selection={**selection, "axis": basis.axis},
+        evidence="judgements",
+        rows=len(basis.judgements),
+        digest=digest(basis.judgements),
+        simulated=basis.simulated,
+    )
+
+
+def _score_figure(name: str, estimate: Estimate, selection: Mapping[str, Scalar], scores: Sequence[_Scored]) -> Figure:
+    return Figure(
+        name=name,
+        estimate=estimate,
+        selection=dict(selection),
+        evidence="scores",
+        rows=len(scores),
+        digest=digest(one.id for one in scores),
+        simulated=False,
+    )

@@ -1,0 +1,79 @@
+"""Flow-DPO against its closed forms, and on a toy whose answer is known."""
+
+import math
+
+import torch
+
+from alignment.algorithms.dpo import DpoSettings, FlowDpo, PairErrors, dpo_loss
+from alignment.pairs import Pairs
+from models.conditions import tokens
+from models.dit import VideoTransformer
+from models.fit import FitSettings, fit
+from models.flavours import FLAVOURS, network_shape
+
+ERRORS = torch.tensor([0.5, 0.7, 0.2])
+WEIGHT = torch.tensor([1.0, 0.5, 0.25])
+
+
+def test_policy_equal_to_reference_gives_ln_2_plus_the_anchor() -> None:
+    same = PairErrors(ERRORS, ERRORS.flip(0), ERRORS, ERRORS.flip(0))
+    loss, watched = dpo_loss(same, WEIGHT, DpoSettings(beta=500, anchor=0))
+    assert math.isclose(loss.item(), math.log(2), rel_tol=1e-6)
+    assert watched["winner_drift"].item() == 0
+    anchored, _ = dpo_loss(same, WEIGHT, DpoSettings(beta=500, anchor=2.0))
+    assert math.isclose(anchored.item(), math.log(2) + 2 * (WEIGHT @ ERRORS / WEIGHT.sum()).item(), rel_tol=1e-6)
+
+
+def test_gradient_at_the_reference_is_beta_over_four() -> None:
+    winner, loser = ERRORS.clone().requires_grad_(), ERRORS.flip(0).clone().requires_grad_()
+    loss, _ = dpo_loss(PairErrors(winner, loser, ERRORS, ERRORS.flip(0)), WEIGHT, DpoSettings(beta=300, anchor=0))
+    loss.backward()
+    expected = 300 / 4 * WEIGHT / WEIGHT.sum()
+    torch.testing.assert_close(winner.grad, expected)
+    torch.testing.assert_close(loser.grad, -expected)
+
+
+def test_swapping_winner_and_loser_flips_the_margin() -> None:
+    better, worse = ERRORS - 0.01, ERRORS + 0.02
+    settings = DpoSettings(beta=100, anchor=0)
+    one = torch.ones(3)
+    forward, _ = dpo_loss(PairErrors(better, worse, ERRORS, ERRORS), one, settings)
+    swapped, _ = dpo_loss(PairErrors(worse, better, ERRORS, ERRORS), one, settings)
+    margin = 100 / 2 * 0.03
+    assert math.isclose(forward.item(), math.log1p(math.exp(-margin)), rel_tol=1e-4)
+    assert math.isclose(swapped.item() - forward.item(), margin, rel_tol=1e-4)
+
+
+def test_a_pair_of_no_weight_changes_nothing() -> None:
+    errors = PairErrors(ERRORS - 0.01, ERRORS, ERRORS, ERRORS)
+    all_three, _ = dpo_loss(errors, torch.tensor([1.0, 1.0, 0.0]), DpoSettings())
+    cut = PairErrors(
+        *(part[:2] for part in (errors.winner, errors.loser, errors.winner_reference, errors.loser_reference))
+    )
+    two, _ = dpo_loss(cut, torch.ones(2), DpoSettings())
+    torch.testing.assert_close(all_three, two)
+
+
+def test_training_moves_error_from_winners_to_losers(tmp_path) -> None:  # noqa: ANN001
+    torch.manual_seed(0)
+    policy = VideoTransformer(network_shape(FLAVOURS["tiny"]))
+    reference = VideoTransformer(policy.shape)
+    reference.load_state_dict(policy.state_dict())
+    caption = "a red circle moves left, on a white background"
+    shape = (4, policy.shape.tokens, policy.shape.channels)
+    pairs = Pairs(tokens([caption] * 4), torch.full(shape, 0.5), torch.full(shape, -0.5), torch.ones(4))
+    objective = FlowDpo(policy, reference, pairs, DpoSettings(beta=20, anchor=0.1, batch=8), seed=0)
+    seen: list[dict[str, float]] = []
+    fit(
+        policy,
+        objective,
+        FitSettings(steps=101, lr=1e-3, warmup=5),
+        tmp_path / "s.pt",
+        "dpo",
+        "dpo",
+        lambda p: seen.append(p.metrics),
+    )
+    assert seen[-1]["implicit_accuracy"] == 1.0
+    assert seen[-1]["winner_drift"] < 0 < seen[-1]["loser_drift"]
+    first = objective(0)[0].item()
+    assert first == objective(0)[0].item()  # a step is a function of its number

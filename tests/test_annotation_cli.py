@@ -1,0 +1,115 @@
+"""The commands walk the loop on a real store, and a second walk changes nothing."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from annotation.cli import annotate
+from palate.errors import DataError
+from palate.records import Case, Comparison, Judgement, Preference, Sample, Score
+from palate.store import Store
+
+CASES = [Case(suite="suite", prompt=f"prompt {number}") for number in range(6)]
+
+
+@pytest.fixture
+def url(tmp_path: Path) -> str:
+    """A store with four samples of two systems for each case; "new" is better, and one of its samples failed."""
+    store = Store(str(tmp_path / "palate.db"))
+    media = store.media.add_video(np.zeros((2, 16, 16, 3), np.uint8), fps=8)
+    records = [*CASES, Case(suite="other", prompt="prompt")]
+    for number, case in enumerate(records[:]):
+        for system, quality in (("new", 0.7), ("old", 0.3)):
+            for seed in range(4):
+                failed = (system, seed, number) == ("new", 3, 0)
+                about = {"media": None, "failure": "no memory"} if failed else {"media": media}
+                sample = Sample.model_validate({"case": case.id, "system": system, "seed": seed, **about})
+                value = {"failure": "no video"} if failed else {"value": quality + 0.1 * seed}
+                scorers = ("shapes.prompt", "shapes.motion", "shapes.visual")
+                scores = [Score.model_validate({"sample": sample.id, "scorer": name, **value}) for name in scorers]
+                records += [sample, *scores]
+    with store:
+        store.add(records)
+    return str(tmp_path / "palate.db")
+
+
+def run(url: str, *arguments: str) -> dict:
+    result = CliRunner().invoke(annotate, [*arguments, "--store", url, "--json"], catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    return json.loads(result.output)
+
+
+def everything(url: str) -> list[str]:
+    with Store(url) as store:
+        return [one.id for kind in (Comparison, Judgement, Preference) for one in store.select(kind)]
+
+
+def test_from_samples_to_preferences_and_again_for_nothing(url):
+    plan = ("plan", "--study", "s", "--candidate", "new", "--baseline", "old", "--suite", "suite", "--repeat", "0.25")
+    simulate = ("simulate", "--study", "s", "people=4", "overlap=2", "taste.careless=0.0")
+    prefer = ("prefer", "--study", "s", "--aggregation", "majority")
+    made = run(url, *plan)
+    assert made == {"study": "s", "comparisons": 29, "repeats": 6, "failed": 1, "unpaired": 1, "added": 29}
+    assert run(url, *simulate)["added"] == 58
+    found = run(url, *prefer)
+    assert found["added"] == found["preferences"] > 10
+    before = everything(url)
+    assert [run(url, *command)["added"] for command in (plan, simulate, prefer)] == [0, 0, 0]
+    assert everything(url) == before
+    assert "nothing new" in CliRunner().invoke(annotate, [*plan, "--store", url]).output
+
+    with Store(url) as store:
+        systems = {sample.id: sample.system for sample in store.select(Sample)}
+        winners = [systems[one.winner] for one in store.select(Preference)]
+        assert winners.count("new") > 0.8 * len(winners)
+        assert all(one.simulated for one in store.select(Judgement))
+        assert all(one.simulated for one in store.select(Preference))
+
+
+def test_a_study_shows_its_pairs_in_one_plan_only(url):
+    plan = ("plan", "--study", "s", "--candidate", "new", "--baseline", "old", "--suite", "suite")
+    run(url, *plan)
+    with pytest.raises(DataError, match="already shows"):
+        run(url, *plan, "--seed", "1")
+
+
+def test_a_knockout_goes_on_round_by_round_and_yields_its_best(url):
+    knockout = ("knockout", "--study", "k", "--system", "old", "--suite", "suite", "--overlap", "3")
+    simulate = ("simulate", "--study", "k", "taste.weights.overall.prompt=60.0", "taste.careless=0.0", "taste.skip=0.0")
+    assert run(url, *knockout) == {"study": "k", "round": 1, "waiting": 12, "failed": 0, "added": 12}
+    assert run(url, *knockout) == {"study": "k", "round": 1, "waiting": 12, "failed": 0, "added": 0}
+    assert run(url, *simulate)["added"] == 36
+    assert run(url, *knockout) == {"study": "k", "round": 2, "waiting": 6, "failed": 0, "added": 6}
+    assert run(url, *simulate)["added"] == 18
+    assert run(url, *knockout) == {"study": "k", "round": 2, "waiting": 0, "failed": 0, "added": 0}
+    assert run(url, "prefer", "--study", "k", "--contrasts", "3")["added"] == 18
+    with Store(url) as store:
+        seeds = {sample.id: sample.seed for sample in store.select(Sample)}
+        assert {seeds[one.winner] for one in store.select(Preference)} == {3}
+
+
+def test_other_people_add_their_judgements_and_a_recipe_tells_their_taste(url, tmp_path):
+    run(url, "plan", "--study", "s", "--candidate", "new", "--baseline", "old", "--suite", "suite", "--repeat", "0")
+    recipe = tmp_path / "recipe.toml"
+    recipe.write_text("people = 2\noverlap = 1\n[taste]\nskip = 1.0\n")
+    told = run(url, "simulate", "--study", "s", "--recipe", str(recipe))
+    assert told["skips"] == told["added"] == 23
+    assert run(url, "simulate", "--study", "s", "--recipe", str(recipe), "seed=1")["added"] == 23
+    assert run(url, "prefer", "--study", "s")["preferences"] == 0
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("plan", "--study", "s", "--candidate", "newer", "--baseline", "old", "--suite", "suite"),
+        ("knockout", "--study", "s", "--system", "new", "--suite", "sweet"),
+        ("simulate", "--study", "s"),
+        ("prefer", "--study", "s"),
+    ],
+)
+def test_names_that_the_store_does_not_know_are_refused(url, command):
+    with pytest.raises(DataError):
+        run(url, *command)

@@ -1,0 +1,315 @@
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from annotation.votes import fetv
+from palate.errors import DataError
+from palate.gsb import UNKNOWN_ANNOTATOR, accords, contests, set_aside, slices, standings
+from palate.provenance import digest, walk
+from palate.records import Case, Comparison, Figure, Judgement, Sample, Score, Side
+from palate.report import figures, score_difference, score_figure
+from palate.report_cli import report
+from palate.report_text import gsb_text, table
+from palate.stats.wins import Form, holm
+from palate.store import Store
+
+FETV = Path(__file__).resolve().parents[2] / "shared" / "data" / "votes" / "fetv"
+TAGS = ("animals; people", "people", "food")
+
+
+def units(record):
+    return {one.id: one.comparison for one in record.select(Judgement)}
+
+
+@pytest.fixture
+def store(tmp_path):
+    with Store(f"sqlite:///{tmp_path}/store.db") as record:
+        yield record
+
+
+def study(
+    rng, systems=("new", "old"), cases=12, people=4, axes=("overall",), simulated=False, odds=(0.5, 0.3, 0.2), **more
+):
+    """Records of everybody judging each case's pair of samples, with good / same / bad drawn by `odds`."""
+    records = []
+    for number in range(cases):
+        case = Case(suite="s", prompt=f"prompt {number}", tags={"subject": TAGS[number % 3]}, axes=axes)
+        pair = [Sample(case=case.id, system=system) for system in systems]
+        comparison = Comparison(
+            study="s", case=case.id, candidate=pair[0].id, baseline=pair[1].id, candidate_side=Side.LEFT, **more
+        )
+        records += [case, *pair, comparison]
+        for person in range(people):
+            verdicts = {axis: str(rng.choice(["good", "same", "bad"], p=odds)) for axis in axes}
+            name, source = f"person {person}", f"{number} {more}"
+            records.append(
+                Judgement(
+                    comparison=comparison.id, annotator=name, simulated=simulated, source=source, verdicts=verdicts
+                )
+            )
+    return records
+
+
+def both_ways(record, verdicts, people=("ann", "bob")):
+    """Votes on two cases, the second shown with the systems the other way round."""
+    for number, (systems, verdict) in enumerate(zip((("new", "old"), ("old", "new")), verdicts)):
+        case = Case(suite="s", prompt=f"prompt {number}")
+        pair = [Sample(case=case.id, system=system) for system in systems]
+        comparison = Comparison(study="s", case=case.id, candidate=pair[0].id, baseline=pair[1].id, candidate_side=None)
+        votes = [
+            Judgement(
+                comparison=comparison.id, annotator=who, simulated=False, source="t", verdicts={"overall": verdict}
+            )
+            for who in people
+        ]
+        record.add([case, *pair, comparison, *votes])
+    return record.votes()
+
+
+def test_both_orders_are_one_contest(store):
+    votes = both_ways(store, ("good", "bad"))
+    (contest,) = contests(votes, units(store))
+    assert (contest.candidate, contest.good, contest.bad) == ("new", 4, 0)
+    (turned,) = contests(votes, units(store), candidate="old")
+    assert (turned.candidate, turned.baseline, turned.good, turned.bad) == ("old", "new", 0, 4)
+    (against,) = contests(votes, units(store), baseline="new")
+    assert (against.candidate, against.bad) == ("old", 4)
+    with pytest.raises(DataError, match="no votes"):
+        contests(votes, units(store), candidate="other")
+
+
+def test_both_bad_counts_as_same_and_is_shown(store):
+    (contest,) = contests(both_ways(store, ("both_bad", "good")), units(store))
+    assert (contest.good, contest.same, contest.bad, contest.both_bad) == (0, 2, 2, 2)
+    head, _, row = gsb_text([contest], [], [], []).splitlines()[:3]
+    assert head.index("both-bad votes") + len("both-bad votes") - 1 == row.index("2", head.index("both-bad"))
+
+
+def test_unknown_annotators_are_not_one_person(store):
+    (contest,) = contests(both_ways(store, ("good", "good"), people=(UNKNOWN_ANNOTATOR,)), units(store))
+    assert contest.basis.people is None
+    assert contest.forms[Form.NET].clusters == {"prompts": 2}
+    assert "annotators are unknown" in contest.forms[Form.NET].note
+    text = gsb_text([contest], [], [], [])
+    assert "unknown" in text.splitlines()[2]
+    assert "annotators are unknown: the interval does not cover other annotators" in text
+
+
+def test_simulated_votes_are_never_mixed_with_peoples(store):
+    rng = np.random.default_rng(0)
+    store.add([*study(rng, odds=(1, 0, 0)), *study(rng, odds=(0, 0, 1), simulated=True)])
+    votes = store.votes()
+    real, made_up = contests(votes, units(store))
+    assert (real.basis.simulated, real.good, real.bad) == (False, 48, 0)
+    assert (made_up.basis.simulated, made_up.good, made_up.bad) == (True, 0, 48)
+    text = gsb_text([real, made_up], *standings(votes)[:1], accords(votes, units(store)), [])
+    assert text.startswith("*** Rows marked SIMULATED")
+    assert "\nSIMULATED  overall" in text
+    shown = figures([real, made_up], [], [], {})
+    assert [one.simulated for one in shown] == [False] * 4 + [True] * 4
+    assert "SIMULATED" not in gsb_text([real], [], [], [])
+
+
+def test_gold_and_repeats_are_not_counted(store):
+    rng = np.random.default_rng(1)
+    store.add([*study(rng), *study(rng, role="gold"), *study(rng, role="repeat")])
+    votes = store.votes()
+    (contest,) = contests(votes, units(store))
+    assert contest.good + contest.same + contest.bad == 48
+    assert set_aside(votes) == 96
+
+
+def test_majorities_count_comparisons(store):
+    store.add(study(np.random.default_rng(2), people=3))
+    (pooled,), (majority,) = contests(store.votes(), units(store)), contests(store.votes(), units(store), "majority")
+    assert pooled.good + pooled.same + pooled.bad == 36
+    assert majority.good + majority.same + majority.bad == 12
+    assert "majority" in majority.forms[Form.NET].method
+    assert "aggregated" in majority.forms[Form.NET].note
+
+
+def test_seeds_of_a_case_are_comparisons_of_their_own(store):
+    """Two seeds of a case, unanimous and opposed; and two samples of one system, as a knockout shows them."""
+    case = Case(suite="s", prompt="p")
+    samples = [Sample(case=case.id, system=system, seed=seed) for seed in (0, 1) for system in ("new", "old")]
+    store.add([case, *samples])
+    for one, other, verdict in ((0, 1, "good"), (2, 3, "bad"), (0, 2, "good")):
+        ids = {"candidate": samples[one].id, "baseline": samples[other].id}
+        comparison = Comparison(study="s", case=case.id, candidate_side=None, **ids)
+        votes = [
+            Judgement(
+                comparison=comparison.id, annotator=who, simulated=False, source="t", verdicts={"overall": verdict}
+            )
+            for who in ("ann", "bob")
+        ]
+        store.add([comparison, *votes])
+    votes = store.votes()
+    (majority,) = contests(votes, units(store), "majority")
+    assert (majority.good, majority.same, majority.bad) == (1, 0, 1)
+    assert set_aside(votes) == 2
+    (accord,) = accords(votes, units(store))
+    assert (accord.comparisons, accord.share.value) == (3, 1)
+
+
+def test_p_is_corrected_over_the_axes_of_a_pair(store):
+    store.add(study(np.random.default_rng(3), axes=("a", "b", "c"), odds=(0.45, 0.3, 0.25)))
+    found = contests(store.votes(), units(store))
+    assert [one.basis.axis for one in found] == ["a", "b", "c"]
+    assert [one.p_holm for one in found] == pytest.approx(holm([one.p for one in found]))
+    assert any(one.p_holm > one.p for one in found)
+
+
+def test_slices(store):
+    store.add(study(np.random.default_rng(4)))
+    sliced = contests(store.votes(), units(store), slices=slices(store.select(Case), "subject"))
+    assert [(one.slice, one.basis.prompts) for one in sliced] == [("animals", 4), ("food", 4), ("people", 8)]
+    with pytest.raises(DataError, match="tag"):
+        slices(store.select(Case), "topic")
+
+
+def test_ratings_that_cannot_be_are_explained(store):
+    store.add(study(np.random.default_rng(5), odds=(1, 0, 0)))
+    found, missing = standings(store.votes())
+    assert found == []
+    assert "overall: no ratings, nothing bounds the lead of new" in missing[0]
+
+
+def test_one_vote_a_comparison_has_no_agreement(store):
+    store.add(study(np.random.default_rng(6), people=1))
+    assert accords(store.votes(), units(store)) == []
+
+
+def test_the_command_stores_what_it_shows(store, tmp_path):
+    store.add(study(np.random.default_rng(7), axes=("overall", "motion")))
+    arguments = ["gsb", "--store", f"sqlite:///{tmp_path}/store.db", "--study", "s"]
+    text = CliRunner().invoke(report, arguments, catch_exceptions=False).stdout
+    for words in ("ratio (G+S)/(B+S)", "pooled, two-way cluster-robust t", "Holm-corrected", "alpha ordinal", "rank"):
+        assert words in text
+    held = {one.id: one for one in store.select(Figure)}
+    assert len(held) == 2 * (4 + 2 * 2 + 3)  # axes x (forms + systems x (rating, win rate) + agreements)
+    shown = json.loads(CliRunner().invoke(report, [*arguments, "--json"], catch_exceptions=False).stdout)
+    assert {one["id"] for one in shown} == set(held)
+    assert len(list(store.select(Figure))) == len(held)  # shown again, stored once
+    ratio = next(one for one in held.values() if one.name == "gsb.overall.ratio")
+    assert ratio.selection == {
+        "study": "s",
+        "axis": "overall",
+        "candidate": "new",
+        "baseline": "old",
+        "aggregation": "pooled",
+    }
+    votes = store.votes(axis="overall")
+    assert (ratio.rows, ratio.digest) == (48, digest(votes.judgement.tolist()))
+    assert all("the same" in walk(store, id).behind[0].title for id in held)
+
+
+def test_the_command_by_tag(store, tmp_path):
+    store.add(study(np.random.default_rng(8)))
+    arguments = ["gsb", "--store", f"sqlite:///{tmp_path}/store.db", "--by", "subject", "--candidate", "old", "--json"]
+    shown = json.loads(CliRunner().invoke(report, arguments, catch_exceptions=False).stdout)
+    ratios = [one for one in shown if one["name"] == "gsb.overall.ratio"]
+    assert [one["selection"]["slice"] for one in ratios] == ["animals", "food", "people"]
+    assert {one["selection"]["candidate"] for one in ratios} == {"old"}
+    assert all("the same" in walk(store, one["id"]).behind[0].title for one in shown)
+
+
+@pytest.mark.skipif(not FETV.exists(), reason="FETV's votes are not beside this checkout")
+def test_fetv_majorities_inflate(store):
+    """Counts published for these files: pooled against majority ratios of 1.39 / 1.86, 4.26 / 12.85 and 1.21 / 1.40."""
+    store.add({one.id: one for one in fetv.read(FETV, "fetv")}.values())
+    votes = store.votes()
+    expected = {
+        ("temporal_quality", "damo-text2video", "zeroscope"): (1.39, 1.86, 0.228, 0.360),
+        ("temporal_quality", "cogvideo", "text2video-zero"): (4.26, 12.85, 0.738, 0.900),
+        ("alignment", "damo-text2video", "zeroscope"): (1.21, 1.40, None, None),
+    }
+    pooled, majority = (
+        {(one.basis.axis, one.candidate, one.baseline): one.forms for one in contests(votes, units(store), rule)}
+        for rule in ("pooled", "majority")
+    )
+    for key, (one, two, net, inflated) in expected.items():
+        assert pooled[key][Form.RATIO].value == pytest.approx(one, abs=0.005)
+        assert majority[key][Form.RATIO].value == pytest.approx(two, abs=0.005)
+        if net is not None:
+            assert pooled[key][Form.NET].value == pytest.approx(net, abs=0.0006)
+            assert majority[key][Form.NET].value == pytest.approx(inflated, abs=0.0006)
+    for accord, nominal, ordinal in zip(accords(votes, units(store)), (0.31, 0.31, 0.43), (0.47, 0.49, 0.62)):
+        assert accord.nominal.value == pytest.approx(nominal, abs=0.006)
+        assert accord.ordinal.value == pytest.approx(ordinal, abs=0.006)
+
+
+def scored(rng, system, shift=0.0, failing=0, cases=20, seeds=2):
+    records = []
+    for number in range(cases):
+        case = Case(suite="s", prompt=f"prompt {number}", split="heldout")
+        for seed in range(seeds):
+            sample = Sample(case=case.id, system=system, seed=seed)
+            lost = number * seeds + seed < failing
+            value = None if lost else float(number + shift + rng.normal())
+            score = Score(sample=sample.id, scorer="judge", value=value, failure="no reply" if lost else None)
+            records += [case, sample, score]
+    return records
+
+
+def test_a_score_is_clustered_by_case(store):
+    store.add(scored(np.random.default_rng(9), "new", failing=2))
+    figure = score_figure(store, "judge", "new", "s", "heldout")
+    estimate = figure.estimate
+    assert estimate.n == 38
+    assert estimate.clusters == {"cases": 19}
+    assert "2 samples of new have no score" in estimate.note
+    assert (figure.rows, figure.evidence) == (38, "scores")
+    # two equal seeds a case: the interval is that of the 19 case means, all cases being of one size
+    cases = {}
+    samples = {one.id: one for one in store.select(Sample)}
+    for one in store.select(Score):
+        if one.value is not None:
+            cases.setdefault(samples[one.sample].case, []).append(one.value)
+    means = np.array([np.mean(values) for values in cases.values()])
+    assert estimate.value == pytest.approx(means.mean())
+    assert (estimate.high - estimate.low) / 2 == pytest.approx(2.1009 * means.std(ddof=1) / np.sqrt(19), rel=1e-4)
+    for nothing in (("other", "new", "s"), ("judge", "old", "s"), ("judge", "new", "t")):
+        with pytest.raises(DataError, match="no scores"):
+            score_figure(store, *nothing, "heldout")
+    with pytest.raises(DataError, match="no scores"):
+        score_figure(store, "judge", "new", "s", "train")
+
+
+def test_a_paired_difference_is_narrower_than_two_means(store):
+    rng = np.random.default_rng(10)
+    store.add([*scored(rng, "new", shift=1.0, failing=2), *scored(rng, "old")])
+    figure = score_difference(store, "judge", "new", "old", "s", "heldout")
+    assert figure.estimate.n == 19  # the first case's two scores failed
+    assert figure.estimate.low < 1.0 < figure.estimate.high
+    assert "1 cases are scored for one system only" in figure.estimate.note
+    assert figure.rows == 19 * 4
+    store.add([figure])
+    assert "the same 76 scores" in walk(store, figure.id).behind[0].title
+    alone = score_figure(store, "judge", "new", "s", "heldout").estimate
+    assert figure.estimate.high - figure.estimate.low < (alone.high - alone.low) / 3
+    swapped = score_difference(store, "judge", "old", "new", "s", "heldout").estimate
+    assert (swapped.value, swapped.low) == pytest.approx((-figure.estimate.value, -figure.estimate.high))
+    with pytest.raises(DataError, match="no scores"):
+        score_difference(store, "judge", "new", "nobody", "s", "heldout")
+
+
+def test_one_case_has_no_interval(store):
+    store.add(scored(np.random.default_rng(11), "new", cases=1))
+    estimate = score_figure(store, "judge", "new", "s", "heldout").estimate
+    assert (estimate.low, estimate.high) == (None, None)
+    assert estimate.note
+
+
+def test_table():
+    assert table(["name", "n"], [["a", "5"], ["longer", "12"]]) == "name     n\n------  --\na        5\nlonger  12"
+    assert table(["name"], []) == ""
+
+
+def test_figures_are_records(store):
+    store.add(study(np.random.default_rng(12)))
+    shown = figures(contests(store.votes(), units(store)), [], [], {"study": "s"})
+    assert all(Figure.model_validate(one.model_dump()) == one for one in shown)
+    assert store.add(shown) == 4

@@ -55,21 +55,21 @@ def preferences(comparisons: Iterable[Comparison], judgements: Iterable[Judgemen
     asked = {comparison.id: comparison for comparison in comparisons if comparison.role != "gold"}
     given = {judgement.id: judgement for judgement in judgements}
     superseded = {judgement.supersedes for judgement in given.values()}
-    ballots: dict[tuple[str, str, str, bool], dict[str, Verdict]] = defaultdict(dict)
+    ballots: dict[tuple[str, str, str, str, bool], dict[str, Verdict]] = defaultdict(dict)
     for judgement in given.values():
         comparison = asked.get(judgement.comparison)
         verdict = judgement.verdicts.get(policy.axis)
         if comparison is None or verdict is None or judgement.id in superseded:
             continue
         first, second = sorted((comparison.candidate, comparison.baseline))
-        ballot = ballots[comparison.case, first, second, judgement.simulated]
+        ballot = ballots[comparison.study, comparison.case, first, second, judgement.simulated]
         ballot[judgement.id] = verdict if first == comparison.candidate else verdict.swapped
     decided = (_decide(*pair, ballot, policy) for pair, ballot in ballots.items())
     return sorted((one for one in decided if one), key=lambda one: one.id)
 
 
 def _decide(
-    case: str, first: str, second: str, simulated: bool, ballot: Mapping[str, Verdict], policy: Policy
+    study: str, case: str, first: str, second: str, simulated: bool, ballot: Mapping[str, Verdict], policy: Policy
 ) -> Preference | None:
     """The preference of one pair of samples; `ballot` holds each judgement's verdict from the side of `first`."""
     counts = Counter(ballot.values())
@@ -83,6 +83,7 @@ def _decide(
         return None
     winner, loser = (first, second) if good > bad else (second, first)
     return Preference(
+        study=study,
         case=case,
         axis=policy.axis,
         winner=winner,
@@ -103,16 +104,18 @@ def contrasts(preferences: Iterable[Preference], per_case: int) -> list[Preferen
     That is cautious, since being two steps apart makes an answer easier. Kept are the `per_case` heaviest, and among
     equals the longest chains. A case whose comparisons all tied has none.
 
-    Preferences of different axes, policies, and of simulated and real people are never chained.
+    Preferences of different studies, axes, policies, and of simulated and real people are never chained.
 
     Args:
         per_case: most pairs for each case.
     """
-    brackets: dict[tuple[str, str, str, bool], dict[str, list[Preference]]] = defaultdict(lambda: defaultdict(list))
+    brackets: dict[tuple[str, str, str, str, bool], dict[str, list[Preference]]] = defaultdict(
+        lambda: defaultdict(list)
+    )
     for one in {preference.id: preference for preference in preferences}.values():
-        brackets[one.case, one.axis, one.policy, one.simulated][one.winner].append(one)
+        brackets[one.study, one.case, one.axis, one.policy, one.simulated][one.winner].append(one)
     pairs: list[Preference] = []
-    for (case, axis, policy, simulated), wins in brackets.items():
+    for (study, case, axis, policy, simulated), wins in brackets.items():
         beaten = {preference.loser for won in wins.values() for preference in won}
         runs = {sample: _below(sample, wins) for sample in wins if sample not in beaten}
         if not runs:
@@ -121,6 +124,7 @@ def contrasts(preferences: Iterable[Preference], per_case: int) -> list[Preferen
         for chain in sorted(runs[best], key=lambda chain: (-chain.weight, -chain.links, chain.end))[:per_case]:
             pairs.append(
                 Preference(
+                    study=study,
                     case=case,
                     axis=axis,
                     winner=best,

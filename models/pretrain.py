@@ -25,12 +25,11 @@ from models.dit import VideoTransformer, Words
 from models.fit import FitSettings, fit
 from models.flavours import FLAVOURS, Flavour, network_shape
 from models.generator import Generator
-from models.weights import Card, device_of
+from models.weights import SHIPPED, Card, device_of
 from palate import shapes
 from palate.config import Settings
 from palate.records import content_hash
 from palate.version import code_version
-
 
 Families = tuple[shapes.Family, ...]
 
@@ -39,7 +38,7 @@ class PretrainRecipe(Settings):
     """What `palate model pretrain` is told. `clips` distinct training clips; `drop_caption` for guidance."""
 
     flavour: str = "shapes"
-    start: str = ""  # a checkpoint to go on from, instead of from scratch
+    start: str = ""  # a checkpoint to go on from ("shipped" is the shipped one), instead of from scratch
     seed: int = 0
     data_seed: int = 0
     families: Families = ("single", "events", "count")
@@ -60,7 +59,7 @@ def pretrain(recipe: PretrainRecipe, folder: Path) -> Generator:
     torch.manual_seed(recipe.seed)
     torch.set_float32_matmul_precision("highest" if recipe.precision == "float32" else "high")
     if recipe.start:
-        base = Generator.load(Path(recipe.start))
+        base = Generator.load(SHIPPED if recipe.start == "shipped" else Path(recipe.start))
         network, codec, origin = base.network.train(), base.codec, {"base": base.checkpoint}
     else:
         flavour = FLAVOURS[recipe.flavour]

@@ -35,8 +35,7 @@ def load(schema: type[S], recipe: Path | None = None, overrides: Sequence[str] =
     tables = _read(recipe) if recipe else {}
     overridden = [_override(tables, text) for text in overrides]
     try:
-        # By way of JSON, because strict JSON admits what TOML can say: a list for a tuple, a word for an enumeration.
-        return schema.model_validate_json(json.dumps(tables, default=_text_of_time))
+        return _fitted(schema, tables)
     except ValidationError as error:
         problems = [_problem(schema, fault, recipe, overridden) for fault in error.errors()]
         raise ConfigError("; ".join(problems), "correct the value and run the command again") from error
@@ -49,9 +48,35 @@ def dump(settings: Settings) -> str:
         ConfigError: a field is None where its default is not, which TOML cannot say.
     """
     text = tomli_w.dumps(settings.model_dump(mode="json", exclude_none=True))
-    if type(settings).model_validate_json(json.dumps(tomllib.loads(text))) != settings:
+    if _fitted(type(settings), tomllib.loads(text)) != settings:
         raise ConfigError(f"{type(settings).__name__} holds a None that TOML cannot say", "make None its default")
     return text
+
+
+def _fitted(schema: type[S], tables: Tables) -> S:
+    # By way of JSON, because strict JSON admits what TOML can say: a list for a tuple, a word for an enumeration.
+    return schema.model_validate_json(json.dumps(_over(_defaults(schema), tables), default=_text_of_time))
+
+
+def _defaults(schema: type[Settings]) -> Tables:
+    """The tables that have a default of their own, so that naming one key of a table keeps the others.
+
+    Not those that may be of several kinds: another kind knows other keys.
+    """
+    return {
+        name: field.default.model_dump(mode="json")
+        for name, field in schema.model_fields.items()
+        if isinstance(field.default, Settings) and field.annotation is type(field.default)
+    }
+
+
+def _over(tables: Tables, new: Tables) -> Tables:
+    """`new` laid over `tables`, table by table."""
+    merged = dict(tables)
+    for key, value in new.items():
+        old = merged.get(key)
+        merged[key] = _over(old, value) if isinstance(old, dict) and isinstance(value, dict) else value
+    return merged
 
 
 def _read(recipe: Path) -> Tables:
@@ -93,7 +118,7 @@ def _text_of_time(value: object) -> str:
 
 def _problem(schema: type[BaseModel], fault: Any, recipe: Path | None, overridden: Sequence[Keys]) -> str:
     keys = tuple(str(part) for part in fault["loc"])
-    if any(keys[: len(override)] == override for override in overridden):
+    if any(all(one == other for one, other in zip(keys, override)) for override in overridden if keys):
         place = "override"
     else:
         place = str(recipe) if recipe else "settings"

@@ -79,7 +79,6 @@ class Accord:
 
 def contests(
     votes: Votes,
-    comparison: Mapping[str, str],
     aggregation: Aggregation = "pooled",
     candidate: str | None = None,
     baseline: str | None = None,
@@ -91,7 +90,6 @@ def contests(
     side that stood as candidate more often.
 
     Args:
-        comparison: judgement id -> comparison id, which a majority is taken over.
         slices: case id -> the slices it is in; None makes one slice of all.
 
     Raises:
@@ -104,7 +102,7 @@ def contests(
     for name, part in _sliced(votes, slices):
         for rows in _groups(part.simulated, part.candidate, part.baseline):
             pair = _take(part, rows)
-            axes = [_contest(_take(pair, at), comparison, name, aggregation) for at in _groups(pair.axis)]
+            axes = [_contest(_take(pair, at), name, aggregation) for at in _groups(pair.axis)]
             tested = {one.basis.axis: one.p for one in axes if one.p is not None}
             corrected = dict(zip(tested, wins.holm(list(tested.values())).tolist()))
             found += [replace(one, p_holm=corrected.get(one.basis.axis)) for one in axes]
@@ -140,16 +138,12 @@ def standings(votes: Votes) -> tuple[list[Standing], list[str]]:
     return found, missing
 
 
-def accords(votes: Votes, comparison: Mapping[str, str]) -> list[Accord]:
-    """Agreement on every axis that has a comparison with two votes or more, over all pairs of systems.
-
-    Args:
-        comparison: judgement id -> comparison id.
-    """
+def accords(votes: Votes) -> list[Accord]:
+    """Agreement on every axis that has a comparison with two votes or more, over all pairs of systems."""
     votes, found = votes.select(votes.role == "normal"), []
     for rows in _groups(votes.axis, votes.simulated):
         part = _take(votes, rows)
-        table = agreement.count_table(_units(part, comparison), _outcomes(part) + 1, 3)
+        table = agreement.count_table(part.comparison, _outcomes(part) + 1, 3)
         shared = int((table.sum(1) > 1).sum())
         if shared:
             nominal, ordinal = agreement.alpha(table, "nominal"), agreement.alpha(table, "ordinal")
@@ -176,10 +170,10 @@ def set_aside(votes: Votes) -> int:
     return len(votes) - len(_ordinary(votes))
 
 
-def _contest(votes: Votes, comparison: Mapping[str, str], name: str, aggregation: Aggregation) -> Contest:
+def _contest(votes: Votes, name: str, aggregation: Aggregation) -> Contest:
     outcome = _outcomes(votes)
     if aggregation == "majority":
-        ballots = wins.majority(outcome, votes.case, _units(votes, comparison))
+        ballots = wins.majority(outcome, votes.case, votes.comparison)
     else:
         ballots = wins.pooled(outcome, votes.case, _people(votes))
     good, same, bad = (int(total) for total in ballots.totals)
@@ -218,11 +212,6 @@ def _ordinary(votes: Votes) -> Votes:
 def _people(votes: Votes) -> NDArray[np.generic] | None:
     """The annotators, or None where the source of any vote does not say: they are unknown then, not one more person."""
     return None if (votes.annotator == UNKNOWN_ANNOTATOR).any() else votes.annotator
-
-
-def _units(votes: Votes, comparison: Mapping[str, str]) -> NDArray[np.object_]:
-    """Which comparison each vote is about."""
-    return np.array([comparison[judgement] for judgement in votes.judgement.tolist()], dtype=object)
 
 
 def _outcomes(votes: Votes) -> NDArray[np.int_]:

@@ -8,7 +8,6 @@ from typing import TypeVar
 
 import numpy as np
 
-from palate.gsb import slices
 from palate.records import (
     RECORDS,
     Case,
@@ -96,6 +95,8 @@ def _voted(store: Store, told: dict[str, str], simulated: bool) -> list[str]:
     for system in _systems(told):
         mask &= ((votes.candidate == system) | (votes.baseline == system)) & (votes.candidate != votes.baseline)
     if "by" in told and "slice" in told:
+        from palate.gsb import slices  # brings SciPy's statistics, which take a second that most walks need not wait
+
         of_case = slices(store.select(Case), told["by"])
         mask &= np.isin(votes.case, [case for case, names in of_case.items() if told["slice"] in names])
     return votes.select(mask).judgement.tolist()

@@ -169,6 +169,7 @@ class Preference(Record):
 
     kind: ClassVar[str] = "preference"
 
+    study: Name
     case: RecordId
     axis: Axis
     winner: RecordId

@@ -38,18 +38,17 @@ def gsb(
     A tag with several values, as "people; animals", puts its case in a slice for each.
     """
     from palate.gsb import accords, contests, set_aside, slices, standings
-    from palate.records import Case, Judgement
+    from palate.records import Case
     from palate.report import figures
     from palate.report_text import gsb_text
     from palate.store import Store
 
     with Store(store, create=False) as record:
         votes = record.votes(study=study, axis=axis)
-        comparison = {one.id: one.comparison for one in record.select(Judgement)}
         sliced = slices(record.select(Case), tag) if tag else None
-        pairs = contests(votes, comparison, aggregation, candidate, baseline, sliced)
+        pairs = contests(votes, aggregation, candidate, baseline, sliced)
         systems, missing = standings(votes)
-        agreement = accords(votes, comparison)
+        agreement = accords(votes)
         chosen = {"study": study, "by": tag}
         shown = figures(pairs, systems, agreement, {key: value for key, value in chosen.items() if value})
         record.add(shown)

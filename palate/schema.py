@@ -120,6 +120,7 @@ TABLES: dict[str, Table] = {
         ),
         _record(
             "preference",
+            _text("study"),
             _refers("case", "case"),
             _text("axis"),
             _refers("winner", "sample"),
@@ -129,6 +130,7 @@ TABLES: dict[str, Table] = {
             _nested("judgements"),
             Column("simulated", Boolean, nullable=False),
             Index("preference_case", "case"),
+            Index("preference_study", "study"),
         ),
         _record(
             "score",

@@ -209,6 +209,7 @@ class Store:
         later = judgement.alias("later")
         columns = {
             "judgement": VERDICT.c.judgement,
+            "comparison": judgement.c.comparison,
             "case": comparison.c.case,
             "annotator": judgement.c.annotator,
             "axis": VERDICT.c.axis,
@@ -278,16 +279,20 @@ class Store:
 
 def _parsed(url: str) -> URL:
     scheme, told, _ = url.partition("://")
-    if not told:
-        return URL.create("sqlite", database=str(Path(url).expanduser()))
     try:
-        parsed = make_url(url)
+        parsed = make_url(url) if told else URL.create("sqlite", database=str(Path(url).expanduser()))
     except (ArgumentError, ValueError):
         parsed = None
     # An "@" left in the host is the rest of a password that holds one.
-    if not parsed or parsed.drivername not in _DRIVERS or not parsed.database or "@" in (parsed.host or ""):
+    if (
+        not parsed
+        or parsed.drivername not in _DRIVERS
+        or parsed.database in (None, "", ":memory:")
+        or "@" in (parsed.host or "")
+    ):
         remedy = "give a file or postgresql://user@host/name, with signs such as @ in a password written as %40"
-        raise StoreError(f"the store's URL ({scheme}://…) is not one that can be opened", remedy) from None
+        shown = f"{scheme}://…" if told else url
+        raise StoreError(f"the store's URL ({shown}) is not one that can be opened", remedy) from None
     return parsed.set(drivername=_DRIVERS[parsed.drivername])
 
 

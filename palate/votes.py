@@ -12,6 +12,7 @@ class Votes:
 
     Attributes:
         judgement: record id; the same for the axes of one judgement.
+        comparison: record id.
         case: record id.
         annotator: who judged.
         axis: what was judged.
@@ -25,6 +26,7 @@ class Votes:
     """
 
     judgement: NDArray[np.object_]
+    comparison: NDArray[np.object_]
     case: NDArray[np.object_]
     annotator: NDArray[np.object_]
     axis: NDArray[np.object_]

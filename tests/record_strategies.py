@@ -90,6 +90,7 @@ def judgements(draw: st.DrawFn, comparison: str, supersedes: str | None = None) 
 def preferences(case: str, winner: str, loser: str, votes: Sequence[str]) -> st.SearchStrategy[Preference]:
     return st.builds(
         Preference,
+        study=names,
         case=st.just(case),
         axis=axes,
         winner=st.just(winner),

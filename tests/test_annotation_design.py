@@ -139,6 +139,7 @@ def prefer(comparison: Comparison, winner: str) -> Preference:
     (loser,) = {comparison.candidate, comparison.baseline} - {winner}
     judgements = ("judgement-" + "0" * 24,)
     return Preference(
+        study="study",
         case=comparison.case,
         axis="overall",
         winner=winner,

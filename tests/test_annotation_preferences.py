@@ -179,6 +179,7 @@ def test_order_doubling_and_turning_the_sides_change_no_preference(given_votes, 
 def beats(winner: str, loser: str, weight: float = 1.0, axis: str = "overall") -> Preference:
     judgement = vote("good", comparison=compare(winner, loser)).id
     return Preference(
+        study="study",
         case=CASE,
         axis=axis,
         winner=winner,

@@ -20,10 +20,6 @@ FETV = Path(__file__).resolve().parents[2] / "shared" / "data" / "votes" / "fetv
 TAGS = ("animals; people", "people", "food")
 
 
-def units(record):
-    return {one.id: one.comparison for one in record.select(Judgement)}
-
-
 @pytest.fixture
 def store(tmp_path):
     with Store(f"sqlite:///{tmp_path}/store.db") as record:
@@ -71,25 +67,25 @@ def both_ways(record, verdicts, people=("ann", "bob")):
 
 def test_both_orders_are_one_contest(store):
     votes = both_ways(store, ("good", "bad"))
-    (contest,) = contests(votes, units(store))
+    (contest,) = contests(votes)
     assert (contest.candidate, contest.good, contest.bad) == ("new", 4, 0)
-    (turned,) = contests(votes, units(store), candidate="old")
+    (turned,) = contests(votes, candidate="old")
     assert (turned.candidate, turned.baseline, turned.good, turned.bad) == ("old", "new", 0, 4)
-    (against,) = contests(votes, units(store), baseline="new")
+    (against,) = contests(votes, baseline="new")
     assert (against.candidate, against.bad) == ("old", 4)
     with pytest.raises(DataError, match="no votes"):
-        contests(votes, units(store), candidate="other")
+        contests(votes, candidate="other")
 
 
 def test_both_bad_counts_as_same_and_is_shown(store):
-    (contest,) = contests(both_ways(store, ("both_bad", "good")), units(store))
+    (contest,) = contests(both_ways(store, ("both_bad", "good")))
     assert (contest.good, contest.same, contest.bad, contest.both_bad) == (0, 2, 2, 2)
     head, _, row = gsb_text([contest], [], [], []).splitlines()[:3]
     assert head.index("both-bad votes") + len("both-bad votes") - 1 == row.index("2", head.index("both-bad"))
 
 
 def test_unknown_annotators_are_not_one_person(store):
-    (contest,) = contests(both_ways(store, ("good", "good"), people=(UNKNOWN_ANNOTATOR,)), units(store))
+    (contest,) = contests(both_ways(store, ("good", "good"), people=(UNKNOWN_ANNOTATOR,)))
     assert contest.basis.people is None
     assert contest.forms[Form.NET].clusters == {"prompts": 2}
     assert "annotators are unknown" in contest.forms[Form.NET].note
@@ -102,10 +98,10 @@ def test_simulated_votes_are_never_mixed_with_peoples(store):
     rng = np.random.default_rng(0)
     store.add([*study(rng, odds=(1, 0, 0)), *study(rng, odds=(0, 0, 1), simulated=True)])
     votes = store.votes()
-    real, made_up = contests(votes, units(store))
+    real, made_up = contests(votes)
     assert (real.basis.simulated, real.good, real.bad) == (False, 48, 0)
     assert (made_up.basis.simulated, made_up.good, made_up.bad) == (True, 0, 48)
-    text = gsb_text([real, made_up], *standings(votes)[:1], accords(votes, units(store)), [])
+    text = gsb_text([real, made_up], *standings(votes)[:1], accords(votes), [])
     assert text.startswith("*** Rows marked SIMULATED")
     assert "\nSIMULATED  overall" in text
     shown = figures([real, made_up], [], [], {})
@@ -117,14 +113,14 @@ def test_gold_and_repeats_are_not_counted(store):
     rng = np.random.default_rng(1)
     store.add([*study(rng), *study(rng, role="gold"), *study(rng, role="repeat")])
     votes = store.votes()
-    (contest,) = contests(votes, units(store))
+    (contest,) = contests(votes)
     assert contest.good + contest.same + contest.bad == 48
     assert set_aside(votes) == 96
 
 
 def test_majorities_count_comparisons(store):
     store.add(study(np.random.default_rng(2), people=3))
-    (pooled,), (majority,) = contests(store.votes(), units(store)), contests(store.votes(), units(store), "majority")
+    (pooled,), (majority,) = contests(store.votes()), contests(store.votes(), "majority")
     assert pooled.good + pooled.same + pooled.bad == 36
     assert majority.good + majority.same + majority.bad == 12
     assert "majority" in majority.forms[Form.NET].method
@@ -147,16 +143,16 @@ def test_seeds_of_a_case_are_comparisons_of_their_own(store):
         ]
         store.add([comparison, *votes])
     votes = store.votes()
-    (majority,) = contests(votes, units(store), "majority")
+    (majority,) = contests(votes, "majority")
     assert (majority.good, majority.same, majority.bad) == (1, 0, 1)
     assert set_aside(votes) == 2
-    (accord,) = accords(votes, units(store))
+    (accord,) = accords(votes)
     assert (accord.comparisons, accord.share.value) == (3, 1)
 
 
 def test_p_is_corrected_over_the_axes_of_a_pair(store):
     store.add(study(np.random.default_rng(3), axes=("a", "b", "c"), odds=(0.45, 0.3, 0.25)))
-    found = contests(store.votes(), units(store))
+    found = contests(store.votes())
     assert [one.basis.axis for one in found] == ["a", "b", "c"]
     assert [one.p_holm for one in found] == pytest.approx(holm([one.p for one in found]))
     assert any(one.p_holm > one.p for one in found)
@@ -164,7 +160,7 @@ def test_p_is_corrected_over_the_axes_of_a_pair(store):
 
 def test_slices(store):
     store.add(study(np.random.default_rng(4)))
-    sliced = contests(store.votes(), units(store), slices=slices(store.select(Case), "subject"))
+    sliced = contests(store.votes(), slices=slices(store.select(Case), "subject"))
     assert [(one.slice, one.basis.prompts) for one in sliced] == [("animals", 4), ("food", 4), ("people", 8)]
     with pytest.raises(DataError, match="tag"):
         slices(store.select(Case), "topic")
@@ -179,7 +175,7 @@ def test_ratings_that_cannot_be_are_explained(store):
 
 def test_one_vote_a_comparison_has_no_agreement(store):
     store.add(study(np.random.default_rng(6), people=1))
-    assert accords(store.votes(), units(store)) == []
+    assert accords(store.votes()) == []
 
 
 def test_the_command_stores_what_it_shows(store, tmp_path):
@@ -227,7 +223,7 @@ def test_fetv_majorities_inflate(store):
         ("alignment", "damo-text2video", "zeroscope"): (1.21, 1.40, None, None),
     }
     pooled, majority = (
-        {(one.basis.axis, one.candidate, one.baseline): one.forms for one in contests(votes, units(store), rule)}
+        {(one.basis.axis, one.candidate, one.baseline): one.forms for one in contests(votes, rule)}
         for rule in ("pooled", "majority")
     )
     for key, (one, two, net, inflated) in expected.items():
@@ -236,7 +232,7 @@ def test_fetv_majorities_inflate(store):
         if net is not None:
             assert pooled[key][Form.NET].value == pytest.approx(net, abs=0.0006)
             assert majority[key][Form.NET].value == pytest.approx(inflated, abs=0.0006)
-    for accord, nominal, ordinal in zip(accords(votes, units(store)), (0.31, 0.31, 0.43), (0.47, 0.49, 0.62)):
+    for accord, nominal, ordinal in zip(accords(votes), (0.31, 0.31, 0.43), (0.47, 0.49, 0.62)):
         assert accord.nominal.value == pytest.approx(nominal, abs=0.006)
         assert accord.ordinal.value == pytest.approx(ordinal, abs=0.006)
 
@@ -310,6 +306,6 @@ def test_table():
 
 def test_figures_are_records(store):
     store.add(study(np.random.default_rng(12)))
-    shown = figures(contests(store.votes(), units(store)), [], [], {"study": "s"})
+    shown = figures(contests(store.votes()), [], [], {"study": "s"})
     assert all(Figure.model_validate(one.model_dump()) == one for one in shown)
     assert store.add(shown) == 4

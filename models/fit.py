@@ -118,13 +118,13 @@ class _Average:
         self.weights = [p.detach().clone() for p in model.parameters()] if decay else []
 
     def update(self, model: nn.Module, step: int) -> None:
-        if self.weights:
-            decay = min(self.decay, (1 + step) / (10 + step))
-            torch._foreach_lerp_(self.weights, [p.detach() for p in model.parameters()], 1 - decay)
+        decay = min(self.decay, (1 + step) / (10 + step))
+        for kept, now in zip(self.weights, model.parameters()):
+            kept.lerp_(now.detach(), 1 - decay)
 
     def copy_to(self, model: nn.Module) -> None:
-        if self.weights:
-            torch._foreach_copy_([p.data for p in model.parameters()], self.weights)
+        for kept, now in zip(self.weights, model.parameters()):
+            now.data.copy_(kept)
 
 
 def _save(path: Path, identity: str, step: int, model: nn.Module, average: _Average, optimisers: Optimisers) -> None:

@@ -43,7 +43,7 @@ class Generator:
     def load(cls, path: Path, device: torch.device | str = "cpu") -> "Generator":
         tensors, card = load_checkpoint(path)
         try:
-            network = VideoTransformer(DitShape(**{**card["shape"], "grid": tuple(card["shape"]["grid"])}))  # type: ignore[dict-item,index,call-overload]
+            network = VideoTransformer(DitShape(**{**card["shape"], "grid": tuple(card["shape"]["grid"])}))
             codec = PatchCodec(
                 tuple(card["patch"]), *(tensors.pop(f"codec.{part}") for part in ("mean", "basis", "scale"))
             )

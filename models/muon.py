@@ -33,14 +33,16 @@ class Muon(torch.optim.Optimizer):
                 self._step(matrices, group)
 
     def _step(self, matrices: list[Tensor], group: dict[str, Any]) -> None:
-        gradients = [matrix.grad for matrix in matrices]
-        velocities = [self.state[matrix].setdefault("velocity", torch.zeros_like(matrix)) for matrix in matrices]
-        torch._foreach_lerp_(velocities, gradients, 1 - group["momentum"])
-        ahead = torch._foreach_lerp(gradients, velocities, group["momentum"])  # Nesterov
-        updates = orthogonal(torch.stack(ahead))
+        ahead = []
+        for matrix in matrices:
+            assert matrix.grad is not None
+            velocity = self.state[matrix].setdefault("velocity", torch.zeros_like(matrix))
+            velocity.lerp_(matrix.grad, 1 - group["momentum"])
+            ahead.append(matrix.grad.lerp(velocity, group["momentum"]))  # Nesterov
         rows, columns = matrices[0].shape
-        torch._foreach_mul_(matrices, 1 - group["lr"] * group["weight_decay"])
-        torch._foreach_add_(matrices, list(updates.unbind()), alpha=-group["lr"] * max(1.0, rows / columns) ** 0.5)
+        for matrix, update in zip(matrices, orthogonal(torch.stack(ahead))):
+            matrix.mul_(1 - group["lr"] * group["weight_decay"])
+            matrix.add_(update, alpha=-group["lr"] * max(1.0, rows / columns) ** 0.5)
 
 
 def orthogonal(matrices: Float[Tensor, "batch rows columns"], rounds: int = 5) -> Float[Tensor, "batch rows columns"]:

@@ -6,6 +6,7 @@ import os
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -14,7 +15,7 @@ from torch import Tensor
 
 from palate.errors import CheckpointError
 
-Card = dict[str, object]
+Card = dict[str, Any]  # what a checkpoint says of itself: JSON
 SHIPPED = Path(__file__).parent / "shipped" / "shapes.safetensors"
 
 

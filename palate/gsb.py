@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from palate.errors import DataError
 from palate.records import Case, Estimate, Verdict
-from palate.stats import agreement, rating, wins
+from palate.stats import agreement, rating, sequential, wins
 from palate.stats.wins import Form
 from palate.votes import Votes
 
@@ -38,7 +38,8 @@ class Contest:
     """Two systems on one axis, in one slice of the cases ("" for all): counts, the four forms, and whether they differ.
 
     `good`, `same` and `bad` count verdicts or majorities, as `aggregation` says; `both_bad` counts verdicts that are
-    among the `same`. `p` is two-sided for net = 0; `p_holm` is corrected over the axes of this pair and slice.
+    among the `same`. `anytime` is the net with an interval that holds at every look; of pooled verdicts only. `p` is
+    two-sided for net = 0; `p_holm` is corrected over the axes of this pair and slice.
     """
 
     basis: Basis
@@ -51,6 +52,7 @@ class Contest:
     bad: int
     both_bad: int
     forms: Mapping[Form, Estimate]
+    anytime: Estimate | None
     p: float | None
     p_holm: float | None
 
@@ -107,6 +109,14 @@ def contests(
             corrected = dict(zip(tested, wins.holm(list(tested.values())).tolist()))
             found += [replace(one, p_holm=corrected.get(one.basis.axis)) for one in axes]
     return found
+
+
+def ballots_of_contests(votes: Votes) -> Iterator[wins.Ballots]:
+    """The pooled verdicts of each pair of systems on each axis, people's and simulated apart."""
+    votes = _turned(_ordinary(votes), None, None)
+    for rows in _groups(votes.simulated, votes.candidate, votes.baseline, votes.axis):
+        part = _take(votes, rows)
+        yield wins.pooled(_outcomes(part), part.case, _people(part))
 
 
 def standings(votes: Votes) -> tuple[list[Standing], list[str]]:
@@ -188,6 +198,7 @@ def _contest(votes: Votes, name: str, aggregation: Aggregation) -> Contest:
         bad=bad,
         both_bad=int((votes.verdict == Verdict.BOTH_BAD).sum()),
         forms={form: wins.analytic(ballots, form) for form in Form},
+        anytime=sequential.anytime(ballots) if aggregation == "pooled" else None,
         p=wins.net_p_value(ballots),
         p_holm=None,
     )

@@ -6,11 +6,12 @@ twice changes nothing. Times of writing are the store's business and no part of 
 
 import hashlib
 import json
+from collections.abc import Mapping
 from enum import StrEnum
 from functools import cached_property
-from typing import Annotated, ClassVar, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, StringConstraints, model_validator
 
 Name = Annotated[str, StringConstraints(min_length=1, max_length=200)]
 Prompt = Annotated[str, StringConstraints(min_length=1, max_length=20_000)]
@@ -66,6 +67,10 @@ class Record(BaseModel):
     @cached_property
     def id(self) -> str:
         return f"{self.kind}-{content_hash(self.model_dump(mode='json'))[:24]}"
+
+    def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
+        """Another record, checked and named anew: pydantic's own copy would keep the id of the old content."""
+        return type(self).model_validate({**self.model_dump(), **(update or {})})
 
 
 class Estimate(BaseModel):
@@ -205,7 +210,7 @@ class Run(Record):
     kind: ClassVar[str] = "run"
 
     task: Name  # such as "model pretrain"
-    recipe: dict[str, object]  # the resolved configuration
+    recipe: dict[str, JsonValue]  # the resolved configuration
     code: Name  # version and commit
     seed: int
     parents: tuple[str, ...] = ()  # checkpoint hashes and record ids it read

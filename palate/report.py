@@ -38,6 +38,8 @@ def figures(
             **({"slice": one.slice} if one.slice else {}),
         }
         found += [_figure("gsb", form, e, one.basis, {**selection, **which}) for form, e in one.forms.items()]
+        if one.anytime:
+            found.append(_figure("gsb", "net_anytime", one.anytime, one.basis, {**selection, **which}))
     for one in standings:
         which = {**selection, "system": one.system}
         found.append(_figure("rating", "elo", one.elo, one.basis, which))

@@ -1,11 +1,14 @@
 """`palate report`: what the votes in a store say."""
 
 import json
-from typing import Literal
+from dataclasses import asdict
+from typing import Literal, TypeVar
 
 import click
 
 from palate.cli import json_option, store_option
+
+T = TypeVar("T", int, float)
 
 
 @click.group()
@@ -65,3 +68,55 @@ def gsb(
         ),
     ]
     click.echo(gsb_text(pairs, systems, agreement, remarks))
+
+
+@report.command()
+@click.option("--detect", type=float, required=True, metavar="NET", help="The net (G-B)/N worth finding, such as 0.05.")
+@click.option("--power", default=0.8, show_default=True, help="The chance of finding it.")
+@click.option("--assume", metavar="P,A,R", help="Variances between prompts, between annotators, and the rest.")
+@click.option("--annotators", default="3,5,10,20,50", show_default=True, help="How many there could be.")
+@click.option("--overlap", default="1,2,3,5", show_default=True, help="How many could judge a prompt.")
+@store_option
+@click.option("--study", help="measure on the votes of one study")
+@click.option("--axis", help="measure on one axis")
+@json_option
+def plan(
+    detect: float,
+    power: float,
+    assume: str | None,
+    annotators: str,
+    overlap: str,
+    store: str,
+    study: str | None,
+    axis: str | None,
+    as_json: bool,
+) -> None:
+    """How many prompts and votes it takes to tell a net from zero.
+
+    How far verdicts vary between prompts and between annotators is measured on the votes in the store, or assumed.
+    """
+    from palate.plan import design, measured, plan_text
+    from palate.stats.plan import Components
+    from palate.store import Store
+
+    people, votes = _list(annotators, int, "--annotators"), _list(overlap, int, "--overlap")
+    if assume is not None:
+        variances = _list(assume, float, "--assume")
+        if len(variances) != 3:
+            raise click.BadParameter("three variances are needed", param_hint="--assume")
+        parts, source = Components(*variances), "assumed"
+    else:
+        with Store(store, create=False) as record:
+            parts, source = measured(record.votes(study=study, axis=axis))
+    designs = design(parts, detect, power, people, votes)
+    if as_json:
+        click.echo(json.dumps({"components": asdict(parts), "source": source, "designs": [asdict(d) for d in designs]}))
+        return
+    click.echo(plan_text(parts, source, detect, power, designs))
+
+
+def _list(text: str, kind: type[T], option: str) -> list[T]:
+    try:
+        return [kind(one) for one in text.split(",")]
+    except ValueError:
+        raise click.BadParameter(f"{text!r} is not a list of numbers", param_hint=option) from None

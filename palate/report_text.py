@@ -33,12 +33,15 @@ def gsb_text(
             str(one.bad),
             *([str(one.both_bad)] if both_bad else []),
             *(notes.show(one.forms[form]) for form in Form),
+            *([notes.show(one.anytime)] if one.anytime else []),
             "–" if one.p_holm is None else f"{one.p_holm:.2g}",
             *_sizes(one.basis),
         ]
         for one in contests
     ]
     forms = ["ratio (G+S)/(B+S)", "net (G-B)/N", "win rate G/(G+B)", "not worse (G+S)/N"]
+    if any(one.anytime for one in contests):
+        forms.append("net, any time")
     optional = (["slice"] if sliced else []), (["both-bad votes"] if both_bad else [])
     head = ["from", *optional[0], "axis", "candidate", "baseline", "G", "S", "B", *optional[1], *forms, "p net"]
     systems = [
@@ -97,6 +100,11 @@ def _method(contests: Sequence[Contest], standings: Sequence[Standing]) -> list[
     ratings = sorted({one.elo.method for one in standings})
     return [
         f"Intervals are 95%. G/S/B: {'; '.join(methods)}. Ratings: {'; '.join(ratings) or 'none'}.",
+        *(
+            ["net, any time: this interval holds at every look, however often one looks; the others hold at one only."]
+            if any(one.anytime for one in contests)
+            else []
+        ),
         "p net: two-sided for net = 0, Holm-corrected over the axes of a pair (and slice), not over pairs or slices.",
         "Agreement: bootstrap over comparisons; ordinal takes bad < same < good. Both-bad votes count as same.",
     ]

@@ -54,7 +54,7 @@ Family = Literal["single", "events", "count", "pair"]  # one thing; one with two
 FAMILIES: tuple[Family, ...] = ("single", "events", "count", "pair")
 Split = Literal["train", "heldout"]
 Frames = NDArray[np.uint8]
-Points = NDArray[np.float64]
+Points = NDArray[np.floating]
 
 
 # ---------------------------------------------------------------------------------------------------- what is said
@@ -317,7 +317,8 @@ _WITHIN_FRAME[1] = ndimage.generate_binary_structure(2, 1)
 
 def _blobs(clip: Points, ink: Points) -> list[list[_Blob]]:
     """Connected spots of ink in each frame; those of fewer than 6 pixels are noise."""
-    labels, count = ndimage.label(ink > _INK, _WITHIN_FRAME)
+    labels = np.empty(ink.shape, np.int32)
+    count = int(ndimage.label(ink > _INK, _WITHIN_FRAME, output=labels))  # type: ignore[arg-type]
     at = np.flatnonzero(labels)
     label, ink_at = labels.ravel()[at], ink.ravel()[at]
     weight = ink_at - _INK  # fades in from nothing, so that a centre moves evenly
@@ -387,11 +388,11 @@ def _read_motion(path: Points) -> tuple[str, ...] | None:
     """The direction before and after the turn, joined where they are the same; None where either is not clear."""
     if np.isnan(path[[0, TURN, -1]]).any():
         return None
-    halves = (_direction((path[TURN] - path[0]) / TURN), _direction((path[-1] - path[TURN]) / (FRAMES - 1 - TURN)))
-    if None in halves:
+    first = _direction((path[TURN] - path[0]) / TURN)
+    second = _direction((path[-1] - path[TURN]) / (FRAMES - 1 - TURN))
+    if first is None or second is None:
         return None
-    first, second = halves
-    return (first,) if first == second else (first, second)  # type: ignore[return-value]
+    return (first,) if first == second else (first, second)
 
 
 def _direction(velocity: Points) -> str | None:
@@ -470,14 +471,15 @@ def check(seen: Observation, scene: Scene) -> Checks:
 
 def _match(wanted: tuple[Thing, ...], objects: tuple[Seen, ...]) -> list[Seen | None]:
     """The object that answers for each wanted thing: the same colour where there is one, else any that is left."""
-    free, chosen = list(objects), [None] * len(wanted)
+    free = list(objects)
+    chosen: list[Seen | None] = [None] * len(wanted)
     for same_colour in (True, False):
         for i, thing in enumerate(wanted):
             if chosen[i] is None:
                 hit = next((o for o in free if not same_colour or o.colour == thing.colour), None)
                 if hit is not None:
                     free.remove(hit)
-                    chosen[i] = hit  # type: ignore[call-overload]
+                    chosen[i] = hit
     return chosen
 
 

@@ -60,6 +60,7 @@ _REMEDIES = {
     "unable to open": "check that you may write the file and its folder",
     "readonly database": "check that you may write the file and its folder",
     "permission denied": "ask the owner of the database for the right to do this",
+    "no schema has been selected": "ask the owner of the database for the right to use and create tables in it",
 }
 _DRIVERS = {"sqlite": "sqlite", "postgresql": "postgresql+psycopg"}
 _SERVER_REMEDY = "check the URL, and that the server runs and lets this user in"

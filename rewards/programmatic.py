@@ -3,7 +3,7 @@
 from palate import shapes
 from palate.errors import DataError
 from palate.media import Video, shrink
-from palate.records import Case, Sample, Score
+from palate.records import Case, Sample, Scalar, Score
 
 STRICT = "shapes.strict"  # 1 when every check of the caption holds, else 0
 PROMPT = "shapes.prompt"  # share of the caption's checks that hold
@@ -20,7 +20,7 @@ def shapes_scores(case: Case, sample: Sample, video: Video) -> list[Score]:
     except DataError as error:
         return [Score(sample=sample.id, scorer=scorer, failure=str(error)) for scorer in SCORERS]
     checks = shapes.check(seen, scene)
-    answers = {name.replace(" ", "_"): ok for name, ok in checks.answers.items()}
+    answers: dict[str, Scalar] = {name.replace(" ", "_"): ok for name, ok in checks.answers.items()}
     return [
         Score(sample=sample.id, scorer=STRICT, value=float(checks.strict), unit="share", detail=answers),
         Score(sample=sample.id, scorer=PROMPT, value=checks.fraction, unit="share"),

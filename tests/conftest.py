@@ -16,7 +16,7 @@ from psycopg import sql
 
 @pytest.fixture(scope="session")
 def postgres_server() -> Iterator[str]:
-    """URL of an empty server, without a database's name; it is gone when the session ends."""
+    """URL of a server, without a database's name; it is gone when the session ends."""
     programs = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))  # where Debian keeps them
     initdb = programs[-1] if programs else shutil.which("initdb")
     if not initdb:
@@ -50,11 +50,11 @@ def postgres_server() -> Iterator[str]:
 
 @pytest.fixture
 def postgres_url(postgres_server: str, request: pytest.FixtureRequest) -> str:
-    """URL of a fresh database."""
+    """URL of a fresh schema, which is quicker made than a fresh database."""
     name = f"test_{abs(hash(request.node.nodeid))}"
     with psycopg.connect(f"{postgres_server}/postgres", autocommit=True) as connection:
-        connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
-    return f"{postgres_server}/{name}"
+        connection.execute(sql.SQL("CREATE SCHEMA {}").format(sql.Identifier(name)))
+    return f"{postgres_server}/postgres?options=-csearch_path%3D{name}"
 
 
 @pytest.fixture

@@ -8,7 +8,18 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 from record_strategies import any_record
 
-from palate.records import RECORDS, Case, Comparison, Estimate, Judgement, Sample, Score, Verdict, content_hash
+from palate.records import (
+    RECORDS,
+    Case,
+    Comparison,
+    Estimate,
+    Judgement,
+    Run,
+    Sample,
+    Score,
+    Verdict,
+    content_hash,
+)
 
 CASE = Case(suite="s", prompt="a red circle", tags={"subject": "shape", "count": "1"}, conditions={"a": "b", "c": "d"})
 SAMPLE, COMPARISON = "sample-" + "0" * 24, "comparison-" + "0" * 24
@@ -114,3 +125,15 @@ def test_what_is_not_known_needs_a_reason():
 def test_verdicts_swap_back(verdict):
     assert verdict.swapped.swapped == verdict
     assert verdict.counted.swapped == verdict.swapped.counted
+
+
+def test_a_changed_copy_has_an_id_of_its_own_and_is_checked():
+    case = Case(suite="s", prompt="one")
+    assert case.id != case.model_copy(update={"prompt": "two"}).id == Case(suite="s", prompt="two").id
+    with pytest.raises(ValidationError):
+        case.model_copy(update={"prompt": ""})
+
+
+def test_a_run_refuses_what_json_cannot_say():
+    with pytest.raises(ValidationError):
+        Run(task="t", recipe={"lr": float("nan")}, code="c", seed=0)

@@ -105,7 +105,7 @@ def test_simulated_votes_are_never_mixed_with_peoples(store):
     assert text.startswith("*** Rows marked SIMULATED")
     assert "\nSIMULATED  overall" in text
     shown = figures([real, made_up], [], [], {})
-    assert [one.simulated for one in shown] == [False] * 4 + [True] * 4
+    assert [one.simulated for one in shown] == [False] * 5 + [True] * 5
     assert "SIMULATED" not in gsb_text([real], [], [], [])
 
 
@@ -185,7 +185,7 @@ def test_the_command_stores_what_it_shows(store, tmp_path):
     for words in ("ratio (G+S)/(B+S)", "pooled, two-way cluster-robust t", "Holm-corrected", "alpha ordinal", "rank"):
         assert words in text
     held = {one.id: one for one in store.select(Figure)}
-    assert len(held) == 2 * (4 + 2 * 2 + 3)  # axes x (forms + systems x (rating, win rate) + agreements)
+    assert len(held) == 2 * (5 + 2 * 2 + 3)  # axes x (forms and any time + systems x (rating, win rate) + agreements)
     shown = json.loads(CliRunner().invoke(report, [*arguments, "--json"], catch_exceptions=False).stdout)
     assert {one["id"] for one in shown} == set(held)
     assert len(list(store.select(Figure))) == len(held)  # shown again, stored once
@@ -308,4 +308,4 @@ def test_figures_are_records(store):
     store.add(study(np.random.default_rng(12)))
     shown = figures(contests(store.votes()), [], [], {"study": "s"})
     assert all(Figure.model_validate(one.model_dump()) == one for one in shown)
-    assert store.add(shown) == 4
+    assert store.add(shown) == 5

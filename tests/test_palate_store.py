@@ -13,6 +13,7 @@ import numpy as np
 import psycopg
 import pytest
 from hypothesis import HealthCheck, given, settings
+from psycopg import sql
 from record_strategies import worlds
 from sqlalchemy import create_engine, inspect, update
 
@@ -483,11 +484,22 @@ def test_a_server_that_refuses(postgres_server, postgres_url):
     with Store(postgres_url) as store, psycopg.connect(postgres_url, autocommit=True) as admin:
         store.add([Case(suite="s", prompt="p")])
         admin.execute("CREATE ROLE reader LOGIN PASSWORD 'pass word'")
+        theirs = postgres_url.replace("postgres@", "reader:pass%20word@")
         try:
+            with refused(StoreError, "no schema", "ask the owner"):
+                Store(theirs)
+            admin.execute(sql.SQL("GRANT USAGE ON SCHEMA {} TO reader").format(sql.Identifier(store_schema(admin))))
             with refused(StoreError, "permission denied", "ask the owner"):
-                Store(postgres_url.replace("postgres@", "reader:pass%20word@")).count(Case)
+                Store(theirs)
         finally:
+            admin.execute("DROP OWNED BY reader")
             admin.execute("DROP ROLE reader")
+
+
+def store_schema(connection: psycopg.Connection) -> str:
+    found = connection.execute("SELECT current_schema()").fetchone()
+    assert found
+    return found[0]
 
 
 def test_speed(tmp_path):

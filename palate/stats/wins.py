@@ -147,7 +147,7 @@ def analytic(ballots: Ballots, form: Form, level: float = 0.95) -> Estimate:
     Source: Cameron, Gelbach & Miller (2011) for the variance, the delta method for the form. Where a kind of verdict
     that the form needs was never seen, the bound of `_unseen` takes its place.
     """
-    value, deviation = _value_and_deviation(ballots, form)
+    value, deviation = value_and_deviation(ballots, form)
     if deviation is None:
         return _without_deviation(ballots, form, value, level)
     half = ballots.sampling.quantile(level) * deviation
@@ -168,7 +168,7 @@ def bootstrap(ballots: Ballots, form: Form, level: float = 0.95, replicates: int
     Prompts and annotators are drawn with replacement, independently; a verdict counts as often as the product of its
     two draws. With few annotators (below about eight) it is coarse and too narrow; `analytic` is not.
     """
-    value, deviation = _value_and_deviation(ballots, form)
+    value, deviation = value_and_deviation(ballots, form)
     if deviation is None:
         return _without_deviation(ballots, form, value, level)
     prompts, n_prompts = codes(ballots.prompt)
@@ -197,7 +197,7 @@ def net_p_value(ballots: Ballots) -> float | None:
 
     Where all verdicts are good, or all bad, it is the sign test over prompts.
     """
-    value, deviation = _value_and_deviation(ballots, Form.NET)
+    value, deviation = value_and_deviation(ballots, Form.NET)
     if deviation is not None:
         return ballots.sampling.p_value(value, deviation)
     if abs(value) == 1:
@@ -214,7 +214,7 @@ def holm(p_values: ArrayLike) -> NDArray[np.float64]:
     return adjusted
 
 
-def _value_and_deviation(ballots: Ballots, form: Form) -> tuple[float, float | None]:
+def value_and_deviation(ballots: Ballots, form: Form) -> tuple[float, float | None]:
     """A form and its standard deviation: None at the ends of its range, without a sample, or where nothing varies."""
     above, below, (least, most) = _FORMS[form]
     value = float(_value(form, ballots.totals))

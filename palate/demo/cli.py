@@ -13,7 +13,7 @@ from palate.cli import settings_options
 def demo(out: Path, recipe: Path | None, overrides: tuple[str, ...]) -> None:
     """Run the whole loop here: ask, compare blind, learn, ask again, report. Simulated people; minutes on two cores."""
     from palate.config import load
-    from palate.demo import DemoRecipe
-    from palate.demo import demo as run
+    from palate.demo.loop import DemoRecipe
+    from palate.demo.loop import demo as run
 
     run(load(DemoRecipe, recipe, overrides), out)

@@ -1,0 +1,1 @@
+"""`palate demo`: the whole loop on one machine."""

@@ -1,0 +1,150 @@
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import stats
+
+from palate.errors import DataError
+from palate.stats.metric import accuracy, best_threshold, kendall, spearman, tied_accuracy
+
+pairs = st.lists(st.tuples(st.sampled_from([-1, 0, 1]), st.integers(-3, 3)), min_size=1, max_size=40)
+
+
+@given(pairs)
+def test_the_threshold_is_the_best_that_can_be(drawn):
+    """Against every threshold there is, one by one."""
+    label, margin = np.array(drawn).T
+
+    def right(threshold):
+        return (np.where(np.abs(margin) > threshold, np.sign(margin), 0) == label).sum()
+
+    found = best_threshold(label, margin)
+    assert found in {0.0, *np.abs(margin).tolist()}
+    assert right(found) == max(right(threshold) for threshold in (0, 1, 2, 3))
+
+
+def test_equal_margins_stand_or_fall_together():
+    """VideoAlign's code splits equal margins and reports 1.0 here, which no threshold reaches."""
+    label, margin = np.tile([0, 1], 20), np.full(40, 0.5)
+    found = tied_accuracy(label, margin, np.arange(40) // 2)
+    assert found.accuracy.value == 0.5
+
+
+def test_a_random_metric_is_not_flattered():
+    """A threshold chosen on the pairs it is reported on gives a random scorer 37.7% at n = 200; held-out folds do not."""
+    held, same = [], []
+    for seed in range(300):
+        rng = np.random.default_rng(seed)
+        label, margin = rng.integers(-1, 2, 200), rng.normal(size=200)
+        held.append(tied_accuracy(label, margin, np.arange(200)).accuracy.value)
+        threshold = best_threshold(label, margin)
+        same.append((np.where(np.abs(margin) > threshold, np.sign(margin), 0) == label).mean())
+    assert np.mean(same) == pytest.approx(0.377, abs=0.01)
+    assert np.mean(held) == pytest.approx(1 / 3, abs=0.006)
+
+
+def test_an_invalid_label_is_no_wrong_answer():
+    """VideoAlign writes the number 22 for an invalid label, and its accuracy counts it as wrong."""
+    for measure in (accuracy, tied_accuracy):
+        with pytest.raises(DataError, match="not good"):
+            measure([1, 1, 22, 22], [0.2, 0.3, 0.1, 0.1], [0, 1, 2, 3])
+        with pytest.raises(DataError, match="no verdicts"):
+            measure([], [], [])
+
+
+def test_a_missing_score_is_no_wrong_answer():
+    """The same code counts nan as discordant. Here it is left out, and said."""
+    label, margin = np.array([1, -1, 1, -1, 1, 1]), np.array([1, -1, 1, 1, np.nan, np.nan])
+    found = accuracy(label, margin, np.arange(6))
+    assert (found.value, found.n) == (0.75, 4)
+    assert "2 pairs without a score" in found.note
+    with pytest.raises(DataError, match="scored no pair"):
+        accuracy(label, np.full(6, np.nan), np.arange(6))
+
+
+def test_failures_are_not_zeros():
+    """Where the reference's bare `except` returns 0.0, these say what is wrong."""
+    with pytest.raises(DataError, match="people order no pair"):
+        accuracy([0, 0], [1, 2], [0, 1])
+    with pytest.raises(DataError, match="5 folds of 2 prompts"):
+        tied_accuracy([1, -1, 0], [1, 2, 3], [0, 1, 1])
+    for correlation in (kendall, spearman):
+        with pytest.raises(DataError, match="one side are equal"):
+            correlation([1, 1, 1], [1, 2, 3], [0, 1, 2])
+        with pytest.raises(DataError, match="2 prompts"):
+            correlation([1, 2, 3], [1, 2, 3], [0, 1, 1])
+
+
+def test_a_metric_tie_is_wrong_without_ties():
+    found = accuracy([1, 1, -1, -1, 0], [0.5, 0.0, -0.5, 0.5, 0.5], np.arange(5))
+    assert (found.value, found.n) == (0.5, 4)
+    perfect = accuracy([1, -1], [1, -1], [0, 1])
+    assert (perfect.value, perfect.low) == (1, None)
+    assert "no interval" in perfect.note
+
+
+def test_accuracy_in_closed_form():
+    """One pair a prompt: the binomial standard error, on the logit scale, with n / (n - 1) and t."""
+    label = np.array([1] * 60 + [-1] * 40)
+    found = accuracy(label, np.ones(100), np.arange(100))
+    half = stats.t.ppf(0.975, 99) * np.sqrt(0.6 * 0.4 / 99) / (0.6 * 0.4)
+    assert np.log(found.high / (1 - found.high)) == pytest.approx(np.log(0.6 / 0.4) + half)
+    repeated = accuracy(np.repeat(label, 5), np.ones(500), np.repeat(np.arange(100), 5))
+    assert (repeated.low, repeated.high) == pytest.approx((found.low, found.high))  # not five times the knowledge
+
+
+def test_tied_accuracy_finds_the_ties():
+    """People tie where the true difference is small, and the metric is that difference with noise."""
+    rng = np.random.default_rng(0)
+    true = rng.normal(size=4000)
+    label = np.where(np.abs(true) > 0.5, np.sign(true), 0).astype(int)
+    found = tied_accuracy(label, true + 0.1 * rng.normal(size=4000), np.arange(4000) // 4)
+    assert np.array(found.thresholds) == pytest.approx(0.5, abs=0.06)
+    assert found.accuracy.low > 0.9
+    assert found.accuracy.clusters == {"prompts": 1000}
+    assert "other 4 of 5 folds" in found.accuracy.method
+
+
+def scores(rng, prompts, each, correlation=0.6, shared=0.5):
+    """Bivariate normal samples whose marginal correlation is `correlation`, `shared` of both sides being the prompt's."""
+    prompt = np.repeat(np.arange(prompts), each)
+    root = np.linalg.cholesky([[1, correlation], [correlation, 1]])
+    both = np.sqrt(shared) * (root @ rng.normal(size=(2, prompts)))[:, prompt]
+    both = both + np.sqrt(1 - shared) * (root @ rng.normal(size=(2, prompts * each)))
+    return *both, prompt
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.lists(st.tuples(st.integers(0, 4), st.integers(0, 4)), min_size=6, max_size=20))
+def test_correlations_are_scipys(drawn):
+    x, y = np.array(drawn).T
+    if np.ptp(x) and np.ptp(y):
+        assert kendall(x, y, np.arange(len(x))).value == pytest.approx(stats.kendalltau(x, y).statistic, nan_ok=True)
+        assert spearman(x, y, np.arange(len(x))).value == pytest.approx(stats.spearmanr(x, y).statistic)
+
+
+@pytest.mark.parametrize(
+    ("correlation", "truth"),
+    [(kendall, 2 / np.pi * np.arcsin(0.6)), (spearman, 6 / np.pi * np.arcsin(0.3))],
+)
+def test_intervals_cover_where_samples_of_a_prompt_go_together(correlation, truth):
+    """Kendall's and Spearman's values for a bivariate normal of correlation 0.6 are known."""
+    rng = np.random.default_rng(1)
+    studies = [correlation(*scores(rng, 40, 3)) for _ in range(120)]
+    hits = np.mean([one.low <= truth <= one.high for one in studies])
+    assert 0.90 <= hits <= 0.99
+
+
+def test_correlations_without_an_interval_say_so():
+    found = spearman([1, 2, 3, np.nan], [1, 2, 3, 4], np.arange(4))
+    assert (found.value, found.low, found.n) == (1, None, 3)
+    assert "1 samples without a score" in found.note
+    assert "perfect" in found.note
+
+
+def test_many_prompts_are_left_out_in_groups():
+    x, y, prompt = scores(np.random.default_rng(2), 1500, 1, shared=0)
+    found = kendall(x, y, prompt)
+    # Asymptotic standard error of tau for a bivariate normal, by its influence function, is near 0.017 at n = 1500.
+    assert found.clusters == {"prompts": 1500}
+    assert (found.high - found.low) / 2 == pytest.approx(1.96 * 0.0146, rel=0.15)

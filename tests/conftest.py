@@ -11,7 +11,12 @@ from pathlib import Path
 
 import psycopg
 import pytest
+from hypothesis import settings
 from psycopg import sql
+
+# Two shared cores are often slow for a moment; the suite as a whole has a time limit instead.
+settings.register_profile("palate", deadline=None)
+settings.load_profile("palate")
 
 
 @pytest.fixture(scope="session")

@@ -81,7 +81,9 @@ def best_threshold(label: ArrayLike, margin: ArrayLike) -> float:
 
 def kendall(metric: ArrayLike, people: ArrayLike, prompt: ArrayLike, level: float = 0.95) -> Estimate:
     """Kendall's tau-b over samples (n,), with a jackknife interval over prompts. Raises as `spearman` does."""
-    return _correlation("Kendall tau-b", lambda x, y: stats.kendalltau(x, y).statistic, metric, people, prompt, level)
+    return _correlation(
+        "Kendall tau-b", lambda x, y: float(np.array(stats.kendalltau(x, y))[0]), metric, people, prompt, level
+    )
 
 
 def spearman(metric: ArrayLike, people: ArrayLike, prompt: ArrayLike, level: float = 0.95) -> Estimate:
@@ -89,7 +91,9 @@ def spearman(metric: ArrayLike, people: ArrayLike, prompt: ArrayLike, level: flo
 
     Raises DataError where a side does not vary, or fewer than three prompts have scores.
     """
-    return _correlation("Spearman", lambda x, y: stats.spearmanr(x, y).statistic, metric, people, prompt, level)
+    return _correlation(
+        "Spearman", lambda x, y: float(np.array(stats.spearmanr(x, y))[0]), metric, people, prompt, level
+    )
 
 
 def _scored(
@@ -146,14 +150,14 @@ def _correlation(
     groups = min(prompts, GROUPS)
     group = (np.random.default_rng(0).permutation(prompts) % groups)[cluster]
     # Fisher's scale, on which the distribution hardly depends on the correlation
-    left_out = np.arctanh([statistic(x[group != one], y[group != one]) for one in range(groups)])
+    left_out = np.array([statistic(x[group != one], y[group != one]) for one in range(groups)])
     lost = int((~known).sum())
     note = f"{lost} samples without a score are left out" * (lost > 0)
     low = high = None
-    if np.isfinite(left_out).all():
-        half = stats.t.ppf((1 + level) / 2, groups - 1) * np.sqrt((groups - 1) * left_out.var())
+    if (np.abs([*left_out, value]) < 1 - 1e-12).all():
+        half = stats.t.ppf((1 + level) / 2, groups - 1) * np.sqrt((groups - 1) * np.arctanh(left_out).var())
         low, high = (float(one) for one in np.tanh(np.arctanh(value) + half * np.array([-1, 1])))
     else:
-        note = "; ".join(filter(None, (note, "no interval: the correlation is perfect without some prompts")))
+        note = "; ".join(filter(None, (note, "no interval: it is perfect, or undefined, without some prompts")))
     method, clusters = f"{name}, jackknife over prompts", {"prompts": prompts}
     return Estimate(value=value, low=low, high=high, n=len(x), level=level, method=method, clusters=clusters, note=note)

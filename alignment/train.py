@@ -33,7 +33,7 @@ def align_dpo(
     device = device_of(recipe.device)
     generator, reference = Generator.load(base, device), Generator.load(base, device)
     reference.network.requires_grad_(False)
-    pairs = read_pairs(store, preferences, generator.codec)
+    pairs = read_pairs(store, preferences, generator)
     torch.manual_seed(recipe.seed)
     generator.network.train()
     objective = FlowDpo(generator.network, reference.network, pairs, recipe.dpo, recipe.seed)

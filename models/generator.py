@@ -21,8 +21,8 @@ from palate.errors import CheckpointError
 class SamplerSettings(Settings):
     """How a clip is drawn: Euler steps, guidance scale (1 is none), and the shift of times toward noise."""
 
-    steps: int = 10
-    guidance: float = 2.0
+    steps: int = 8
+    guidance: float = 1.0
     shift: float = 3.0
 
 

@@ -1,8 +1,12 @@
 """Flow-DPO (Liu et al., VideoAlign, arXiv:2501.13918, with constant beta) with an anchor on the winners.
 
-For one time t and one noise eps shared by winner and loser, e = mean |v - (eps - x0)|^2, and
+For one time t and noise eps, e = mean |v - (eps - x0)|^2, and
 
     L = -log sigmoid( -beta / 2 [ (e_w - e_w_ref) - (e_l - e_l_ref) ] ) + anchor e_w
+
+Noise is each sample's own, the one its seed drew it from (Kling-Omni, arXiv:2512.16776, 2.2.3, keeps pairs "along with
+their corresponding noise"), or a fresh one shared by winner and loser, as in Diffusion-DPO. On the straight path
+between a sample and its own noise the model is nearly right, so what is left of e tells the two apart.
 
 Departures. (1) The anchor, the flow-matching loss of the winner: without it the error rises on winners as well as on
 losers (DiffusionDPO issue 17, and measured here), since only their difference is asked for. `winner_drift`, the mean of
@@ -11,6 +15,7 @@ by which it was won. (3) Errors are means over values, not sums, hence a beta in
 """
 
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from jaxtyping import Float
@@ -26,11 +31,12 @@ Errors = Float[Tensor, " pairs"]
 
 
 class DpoSettings(Settings):
-    """`beta` as above; `anchor` weighs the winners' own loss; `shift` moves training times toward noise."""
+    """`noise`, `beta` as above; `anchor` weighs the winners' own loss; `shift` moves training times toward noise."""
 
-    beta: float = 500.0
+    noise: Literal["own", "shared"] = "own"
+    beta: float = 100.0
     anchor: float = 1.0
-    batch: int = 32
+    batch: int = 16
     shift: float = 3.0
 
 
@@ -75,9 +81,12 @@ class FlowDpo:
         rng = torch.Generator(device).manual_seed(self.seed * 1_000_003 + step)
         chosen = torch.randint(len(self.pairs.weight), (self.settings.batch,), generator=rng, device=device)
         x0 = torch.cat([self.pairs.winner[chosen], self.pairs.loser[chosen]])
+        if self.settings.noise == "own":
+            eps = torch.cat([self.pairs.winner_noise[chosen], self.pairs.loser_noise[chosen]])
+        else:
+            eps = torch.randn(self.pairs.winner[chosen].shape, generator=rng, device=device).repeat(2, 1, 1)
         words = self.pairs.words[chosen].repeat(2, 1)
         t = flow.draw_times(self.settings.batch, self.settings.shift, rng).repeat(2)
-        eps = torch.randn(self.pairs.winner[chosen].shape, generator=rng, device=device).repeat(2, 1, 1)
         noisy = flow.noised(x0, eps, t)
         winner, loser = flow.velocity_error(self.policy(noisy, t, words), x0, t).chunk(2)
         with torch.no_grad():

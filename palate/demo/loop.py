@@ -23,7 +23,7 @@ from palate.store import Store
 
 SUITE = "shapes"
 # Evaluations of the network, a backward pass counted as two.
-A_ROLLOUT = 20  # ten denoise steps, each with and without the caption
+A_ROLLOUT = 8  # denoise steps, without guidance
 A_PAIR = 8  # policy forward and backward and reference forward, for winner and loser
 A_CLIP = 3  # forward and backward
 

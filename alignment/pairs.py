@@ -1,4 +1,4 @@
-"""Preferences of the record as tensors: what was asked, winner, loser, the noise each was drawn from, the weight."""
+"""Preferences of the record as tensors: what was asked, the winner, the loser, and how clearly it won."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,7 +11,6 @@ from models.codec import PatchCodec
 from models.conditions import tokens
 from models.dit import Words
 from models.flow import Latents
-from models.generator import Generator
 from palate.errors import DataError
 from palate.media import shrink
 from palate.records import Case, Preference, Sample
@@ -26,36 +25,26 @@ class Pairs:
     words: Words
     winner: Latents
     loser: Latents
-    winner_noise: Latents
-    loser_noise: Latents
     weight: Float[Tensor, " pairs"]
 
 
-def read_pairs(store: Store, preferences: Sequence[Preference], generator: Generator) -> Pairs:
+def read_pairs(store: Store, preferences: Sequence[Preference], codec: PatchCodec) -> Pairs:
     """Each video is decoded and encoded once however many pairs it is in. Raises DataError without preferences."""
     if not preferences:
         raise DataError("no preferences to learn from", "collect verdicts, then run `palate annotate prefer`")
+    device = codec.mean.device
     samples = sorted({sample for one in preferences for sample in (one.winner, one.loser)})
     row = {sample: index for index, sample in enumerate(samples)}
     prompts = {case.id: case.prompt for case in store.select(Case, id=sorted({one.case for one in preferences}))}
-    found = {sample.id: sample for sample in store.select(Sample, id=samples)}
-    latents = torch.cat([_latents(store, found[sample].media, generator.codec) for sample in samples])
-    noise = generator.noise([_seed(found[sample]) for sample in samples])
+    media = {sample.id: sample.media for sample in store.select(Sample, id=samples)}
+    latents = torch.cat([_latents(store, media[sample], codec) for sample in samples])
     winners, losers = ([row[one] for one in ids] for ids in zip(*((one.winner, one.loser) for one in preferences)))
     return Pairs(
-        words=tokens([prompts[one.case] for one in preferences]).to(generator.device),
+        words=tokens([prompts[one.case] for one in preferences]).to(device),
         winner=latents[winners],
         loser=latents[losers],
-        winner_noise=noise[winners],
-        loser_noise=noise[losers],
-        weight=torch.tensor([one.weight for one in preferences], device=generator.device),
+        weight=torch.tensor([one.weight for one in preferences], device=device),
     )
-
-
-def _seed(sample: Sample) -> int:
-    if sample.seed is None:
-        raise DataError(f"nobody knows the seed of {sample.id}", "learn from samples of this generator")
-    return sample.seed
 
 
 def _latents(store: Store, name: str | None, codec: PatchCodec) -> Latents:

@@ -23,7 +23,7 @@ class DpoRecipe(Settings):
     seed: int = 0
     device: str = "cpu"
     dpo: DpoSettings = DpoSettings()
-    fit: FitSettings = FitSettings(steps=200, lr=1e-4, warmup=20, ema=0.95, save_every=50)
+    fit: FitSettings = FitSettings(steps=150, lr=3e-4, warmup=20, ema=0.95, save_every=50)
 
 
 def align_dpo(
@@ -33,7 +33,7 @@ def align_dpo(
     device = device_of(recipe.device)
     generator, reference = Generator.load(base, device), Generator.load(base, device)
     reference.network.requires_grad_(False)
-    pairs = read_pairs(store, preferences, generator)
+    pairs = read_pairs(store, preferences, generator.codec)
     torch.manual_seed(recipe.seed)
     generator.network.train()
     objective = FlowDpo(generator.network, reference.network, pairs, recipe.dpo, recipe.seed)

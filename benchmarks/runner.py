@@ -10,7 +10,7 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Generic, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,28 +25,31 @@ CHUNK = 32
 SCALE = 4  # each pixel of a small world is shown this large, so that people can see it and no codec blurs it
 
 
-class Generator(Protocol):
-    """What the runner asks of a generator."""
+S = TypeVar("S", bound=Settings, contravariant=True)
+
+
+class Generator(Protocol[S]):
+    """What the runner asks of a generator, whose sampler is told `S`."""
 
     checkpoint: str
 
-    def clips(self, prompts: Sequence[str], seeds: Sequence[int], sampler: Settings) -> NDArray[np.uint8]:
+    def clips(self, prompts: Sequence[str], seeds: Sequence[int], sampler: S) -> NDArray[np.uint8]:
         """uint8 (prompts, frames, height, width, 3)."""
         ...
 
 
-Load = Callable[[], Generator]  # must pickle: a function of a module, or a partial of one
+T = TypeVar("T", bound=Settings)
 Scorer = Callable[[Case, Sample, Video], list[Score]]
 
 
 @dataclass(frozen=True)
-class Answering:
-    """Everything a worker needs to answer a chunk."""
+class Answering(Generic[T]):
+    """Everything a worker needs to answer a chunk. `load` must pickle: a function of a module, or a partial of one."""
 
-    load: Load
+    load: Callable[[], Generator[T]]
     system: str
     checkpoint: str
-    sampler: Settings
+    sampler: T
     scorer: Scorer
     media: Path
     fps: float
@@ -57,7 +60,9 @@ def seed_of(case: Case, index: int) -> int:
     return int(content_hash([case.id, index])[:12], 16)
 
 
-def answer(store: Store, cases: Sequence[Case], seeds: int, work: Answering, workers: int, label: str) -> list[Sample]:
+def answer(
+    store: Store, cases: Sequence[Case], seeds: int, work: Answering[Any], workers: int, label: str
+) -> list[Sample]:
     """`seeds` samples of each case, stored with their scores; returned in the order of cases, then seeds."""
     store.add(cases)
     wanted = [(case, seed_of(case, index)) for case in cases for index in range(seeds)]
@@ -79,7 +84,7 @@ def answer(store: Store, cases: Sequence[Case], seeds: int, work: Answering, wor
     return [stored[case.id, seed] for case, seed in wanted]
 
 
-def _spread(work: Answering, chunks: list[list[tuple[Case, int]]], workers: int) -> Iterator[list[Record]]:
+def _spread(work: Answering[Any], chunks: list[list[tuple[Case, int]]], workers: int) -> Iterator[list[Record]]:
     if not chunks:
         return
     # spawn: a forked child of a process that has used torch may hang in its thread pools
@@ -89,15 +94,15 @@ def _spread(work: Answering, chunks: list[list[tuple[Case, int]]], workers: int)
 
 @dataclass
 class _Worker:
-    work: Answering
-    generator: Generator
+    work: Answering[Any]
+    generator: Generator[Any]
     media: MediaFolder
 
 
 _worker: _Worker | None = None  # one a process, set by the pool
 
 
-def _start(work: Answering) -> None:
+def _start(work: Answering[Any]) -> None:
     global _worker
     _worker = _Worker(work, work.load(), MediaFolder(work.media))
 

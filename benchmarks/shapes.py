@@ -1,5 +1,7 @@
 """The shapes suite: captions whose answers a program can check, in two splits that share no meaning."""
 
+from typing import cast, get_args
+
 import numpy as np
 
 from palate import shapes
@@ -13,18 +15,19 @@ AXES = ("prompt_following", "motion_quality", "visual_quality", "overall")
 
 def cases(split: str, count: int, seed: int = 0) -> list[Case]:
     """`count` cases of different meaning from one split ("train" or "heldout"), the same for the same seed."""
-    if split not in ("train", "heldout"):
+    if split not in get_args(shapes.Split):
         raise DataError(f"no split {split!r} in the shapes suite", "use train or heldout")
+    part = cast("shapes.Split", split)
     rng = np.random.default_rng([seed, split == "heldout"])
     scenes: dict[str, shapes.Scene] = {}
     for _ in range(100 * count + 1000):
         if len(scenes) == count:
-            return [_case(scene, split) for scene in scenes.values()]
-        scene = shapes.draw_scene(rng, split, FAMILIES)
+            return [_case(scene, part) for scene in scenes.values()]
+        scene = shapes.draw_scene(rng, part, FAMILIES)
         scenes.setdefault(scene.meaning, scene)
     raise DataError(f"the {split} split has fewer than {count} cases", "ask for fewer")
 
 
-def _case(scene: shapes.Scene, split: str) -> Case:
+def _case(scene: shapes.Scene, split: shapes.Split) -> Case:
     tags = {"family": scene.family, "background": scene.background, "objects": str(scene.count + len(scene.things) - 1)}
     return Case(suite=SUITE, prompt=str(scene), split=split, tags=tags, axes=AXES)

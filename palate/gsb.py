@@ -12,8 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from palate.errors import DataError
-from palate.records import Case, Estimate, Verdict
+from palate.records import Case, Estimate, Side, Verdict
 from palate.stats import agreement, rating, sequential, wins
+from palate.stats.estimate import distinct
+from palate.stats.ties import Ties
 from palate.stats.wins import Form
 from palate.votes import Votes
 
@@ -59,13 +61,21 @@ class Contest:
 
 @dataclass(frozen=True)
 class Standing:
-    """One system among all on an axis: Elo-scaled strength, rank interval, and G / (G + B) over all opponents."""
+    """One system among all on an axis: Elo-scaled strength, rank intervals, and G / (G + B) over all opponents.
+
+    `rank` is right for one system with the level's probability, `rank_at_once` for all of the axis together;
+    `arena_rank` is LMArena's "Rank (UB)". `side`, of the axis, is the log-odds advantage of standing on the left, where
+    it was asked for.
+    """
 
     basis: Basis
     system: str
     elo: Estimate
     rank: tuple[int, int]
+    rank_at_once: tuple[int, int]
+    arena_rank: int | None
     win_rate: Estimate
+    side: Estimate | None
 
 
 @dataclass(frozen=True)
@@ -119,16 +129,23 @@ def ballots_of_contests(votes: Votes) -> Iterator[wins.Ballots]:
         yield wins.pooled(_outcomes(part), part.case, _people(part))
 
 
-def standings(votes: Votes) -> tuple[list[Standing], list[str]]:
-    """Ratings of all systems on every axis, best first; and why there are none, for the axes that have none."""
+def standings(votes: Votes, side: bool = False, ties: Ties = "davidson") -> tuple[list[Standing], list[str]]:
+    """Ratings of all systems on every axis, best first; and why there are none, for the axes that have none.
+
+    Args:
+        side: whether the advantage of one side of the screen is estimated, and taken out of the ratings.
+        ties: the model of ties.
+    """
     votes, found, missing = _ordinary(votes), [], []
     for rows in _groups(votes.axis, votes.simulated):
         part = _take(votes, rows)
-        systems, codes = np.unique(np.concatenate([part.candidate, part.baseline]), return_inverse=True)
+        systems, codes = distinct(np.concatenate([part.candidate, part.baseline]))
         ours, theirs = codes[: len(part)], codes[len(part) :]
         outcome, people = _outcomes(part), _people(part)
+        sides = (part.candidate_side == Side.LEFT) * 1 - (part.candidate_side == Side.RIGHT) if side else None
+        names = systems.tolist()
         try:
-            fitted = rating.fit(ours, theirs, outcome, part.case, people, systems=systems.tolist())
+            fitted = rating.fit(ours, theirs, outcome, part.case, people, systems=names, side=sides, ties=ties)
         except DataError as error:
             missing.append(f"{part.axis[0]}{' SIMULATED' if part.simulated[0] else ''}: no ratings, {error}")
             continue
@@ -142,7 +159,10 @@ def standings(votes: Votes) -> tuple[list[Standing], list[str]]:
                     system=str(systems[code]),
                     elo=fitted.elo[code],
                     rank=fitted.ranks[code],
+                    rank_at_once=fitted.ranks_at_once[code],
+                    arena_rank=fitted.arena_ranks[code],
                     win_rate=wins.analytic(ballots, Form.WIN_RATE),
+                    side=fitted.side,
                 )
             )
     return found, missing
@@ -210,8 +230,8 @@ def _basis(votes: Votes) -> Basis:
         axis=str(votes.axis[0]),
         simulated=bool(votes.simulated[0]),
         judgements=tuple(votes.judgement.tolist()),
-        prompts=len(np.unique(votes.case)),
-        people=None if people is None else len(np.unique(people)),
+        prompts=len(set(votes.case.tolist())),
+        people=None if people is None else len(set(people.tolist())),
     )
 
 
@@ -226,7 +246,7 @@ def _people(votes: Votes) -> NDArray[np.generic] | None:
 
 
 def _outcomes(votes: Votes) -> NDArray[np.int_]:
-    kinds, codes = np.unique(votes.verdict, return_inverse=True)
+    kinds, codes = distinct(votes.verdict)
     return np.array([_OUTCOME[Verdict(kind)] for kind in kinds], dtype=int)[codes]
 
 
@@ -236,16 +256,16 @@ def _turned(votes: Votes, candidate: str | None, baseline: str | None) -> Votes:
         votes = votes.select((votes.candidate == asked) | (votes.baseline == asked))
     if not len(votes):
         return votes
-    names, codes = np.unique(np.concatenate([votes.candidate, votes.baseline]), return_inverse=True)
+    names, codes = distinct(np.concatenate([votes.candidate, votes.baseline]))
     ours, theirs = codes[: len(votes)], codes[len(votes) :]
     if candidate or baseline:
         flip = (votes.candidate != candidate) if candidate else (votes.baseline != baseline)
     else:
-        _, pair = np.unique(np.minimum(ours, theirs) * len(names) + np.maximum(ours, theirs), return_inverse=True)
+        _, pair = distinct(np.minimum(ours, theirs) * len(names) + np.maximum(ours, theirs))
         descending = np.bincount(pair, np.where(ours > theirs, 1, -1))[pair] > 0
         flip = (ours > theirs) != descending
     swapped = {verdict.value: verdict.swapped.value for verdict in Verdict}
-    kinds, kind = np.unique(votes.verdict, return_inverse=True)
+    kinds, kind = distinct(votes.verdict)
     other = np.array([swapped[one] for one in kinds.tolist()])[kind]
     return replace(
         votes,
@@ -276,7 +296,7 @@ def _groups(*columns: NDArray[np.generic]) -> Iterator[NDArray[np.intp]]:
         return
     key = np.zeros(len(columns[0]), dtype=np.int64)
     for column in columns:
-        values, codes = np.unique(column, return_inverse=True)
+        values, codes = distinct(column)
         key = key * len(values) + codes
     order = np.argsort(key, kind="stable")
     yield from np.split(order, np.flatnonzero(np.diff(key[order])) + 1)

@@ -44,6 +44,8 @@ def figures(
         which = {**selection, "system": one.system}
         found.append(_figure("rating", "elo", one.elo, one.basis, which))
         found.append(_figure("rating", "win_rate", one.win_rate, one.basis, which))
+        if one.side:
+            found.append(_figure("rating", "side", one.side, one.basis, which))
     for one in accords:
         for name, estimate in (("nominal", one.nominal), ("ordinal", one.ordinal), ("share", one.share)):
             found.append(_figure("agreement", name, estimate, one.basis, selection))

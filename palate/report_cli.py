@@ -24,6 +24,8 @@ def report() -> None:
 @click.option("--baseline", help="only the contests against this system")
 @click.option("--by", "tag", metavar="TAG", help="a contest for each value of a tag of the cases")
 @click.option("--aggregation", type=click.Choice(["pooled", "majority"]), default="pooled", show_default=True)
+@click.option("--side", is_flag=True, help="estimate the advantage of the left side, and rate systems without it")
+@click.option("--ties", type=click.Choice(["davidson", "rao_kupper"]), default="davidson", show_default=True)
 @json_option
 def gsb(
     store: str,
@@ -33,6 +35,8 @@ def gsb(
     baseline: str | None,
     tag: str | None,
     aggregation: Literal["pooled", "majority"],
+    side: bool,
+    ties: Literal["davidson", "rao_kupper"],
     as_json: bool,
 ) -> None:
     """Good / same / bad of every pair of systems, a rating of each system, and how far people agree.
@@ -50,9 +54,9 @@ def gsb(
         votes = record.votes(study=study, axis=axis)
         sliced = slices(record.select(Case), tag) if tag else None
         pairs = contests(votes, aggregation, candidate, baseline, sliced)
-        systems, missing = standings(votes)
+        systems, missing = standings(votes, side, ties)
         agreement = accords(votes)
-        chosen = {"study": study, "by": tag}
+        chosen = {"study": study, "by": tag, "side": side, "ties": ties if ties != "davidson" else None}
         shown = figures(pairs, systems, agreement, {key: value for key, value in chosen.items() if value})
         record.add(shown)
     if as_json:

@@ -50,7 +50,9 @@ def gsb_text(
             one.basis.axis,
             one.system,
             notes.show(one.elo, digits=0),
-            "-".join(str(rank) for rank in dict.fromkeys(one.rank)),
+            _ranks(one.rank),
+            _ranks(one.rank_at_once),
+            "–" if one.arena_rank is None else str(one.arena_rank),
             notes.show(one.win_rate),
             *_sizes(one.basis),
         ]
@@ -75,9 +77,12 @@ def gsb_text(
             else []
         ),
         table([*head, *sizes], pairs),
-        table(["from", "axis", "system", "rating (Elo)", "rank", "win rate G/(G+B)", *sizes], systems),
+        table(
+            ["from", "axis", "system", "rating (Elo)", "rank", "all at once", "rank (UB)", "win rate G/(G+B)", *sizes],
+            systems,
+        ),
         table(["from", "axis", *agreement, *sizes], people),
-        "\n".join([*_method(contests, standings), *remarks, *notes.lines()]),
+        "\n".join([*_method(contests, standings), *_sides(standings, notes), *remarks, *notes.lines()]),
     ]
     return "\n\n".join(filter(None, parts))
 
@@ -98,6 +103,10 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 def _method(contests: Sequence[Contest], standings: Sequence[Standing]) -> list[str]:
     methods = sorted({estimate.method for one in contests for estimate in one.forms.values()})
     ratings = sorted({one.elo.method for one in standings})
+    ranked = [
+        "Ranks: below those significantly above it, each pair of systems at 5%; all at once: Bonferroni over "
+        "pairs; (UB): one more than the systems whose interval lies above its own, as LMArena counts."
+    ]
     return [
         f"Intervals are 95%. G/S/B: {'; '.join(methods)}. Ratings: {'; '.join(ratings) or 'none'}.",
         *(
@@ -106,8 +115,22 @@ def _method(contests: Sequence[Contest], standings: Sequence[Standing]) -> list[
             else []
         ),
         "p net: two-sided for net = 0, Holm-corrected over the axes of a pair (and slice), not over pairs or slices.",
+        *(ranked if standings else []),
         "Agreement: bootstrap over comparisons; ordinal takes bad < same < good. Both-bad votes count as same.",
     ]
+
+
+def _sides(standings: Sequence[Standing], notes: "_Notes") -> list[str]:
+    """A line for each axis whose ratings have the advantage of a side taken out."""
+    effects = {(one.basis.axis, _votes(one.basis)): one.side for one in standings if one.side}
+    return [
+        f"{axis} ({votes}): standing on the left adds {notes.show(effect)} to the log-odds; the ratings are without it."
+        for (axis, votes), effect in effects.items()
+    ]
+
+
+def _ranks(ranks: tuple[int, int]) -> str:
+    return "-".join(str(rank) for rank in dict.fromkeys(ranks))
 
 
 def _votes(basis: Basis) -> str:

@@ -101,12 +101,23 @@ def test_other_people_add_their_judgements_and_a_recipe_tells_their_taste(url, t
     assert run(url, "prefer", "--study", "s")["preferences"] == 0
 
 
+def test_each_round_of_a_ranking_adds_pairs_that_were_not_shown(url):
+    rank = ("rank", "--study", "r", "--suite", "suite", "--budget", "10", "--repeat", "0.2")
+    assert run(url, *rank) == {"study": "r", "before": 0, "added": 12}
+    assert run(url, "simulate", "--study", "r", "people=3", "overlap=1")["added"] == 12
+    assert run(url, *rank) == {"study": "r", "before": 12, "added": 12}
+    with Store(url) as store:
+        normal = list(store.select(Comparison, study="r", role="normal"))
+    assert len({frozenset((one.candidate, one.baseline)) for one in normal}) == 20
+
+
 @pytest.mark.parametrize(
     "command",
     [
         ("plan", "--study", "s", "--candidate", "newer", "--baseline", "old", "--suite", "suite"),
         ("knockout", "--study", "s", "--system", "new", "--suite", "sweet"),
         ("simulate", "--study", "s"),
+        ("rank", "--study", "s", "--suite", "sweet", "--budget", "3"),
         ("prefer", "--study", "s"),
     ],
 )

@@ -1,11 +1,17 @@
+import choix
+import evalica
 import numpy as np
 import pytest
+import statsmodels.api as sm
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from scipy.optimize import minimize
 from scipy.special import log_softmax
 from scipy.stats import t
 
 from palate.errors import DataError
 from palate.stats.rating import ELO, fit
+from palate.stats.ties import curve
 from palate.stats.wins import GOOD, SAME
 
 
@@ -157,3 +163,125 @@ def test_no_clusters_no_interval():
     assert ratings.strength[0].low is None
     assert ratings.elo[0].high is None
     assert ratings.ranks == ((1, 2), (1, 2))
+
+
+def rao_kupper_verdicts(rng, strengths, n, tie=0.9, gain=0.0):
+    """n verdicts of the Rao-Kupper model with log k = `tie`, and a covariate that adds `gain` a unit."""
+    k = len(strengths)
+    candidate = rng.integers(0, k, n)
+    baseline = (candidate + rng.integers(1, k, n)) % k
+    longer = rng.integers(-2, 3, n) / 2
+    x = strengths[candidate] - strengths[baseline] + gain * longer
+    drawn = rng.random(n)
+    good, bad = 1 / (1 + np.exp(tie - x)), 1 / (1 + np.exp(tie + x))
+    return candidate, baseline, (drawn < good).astype(int) - (drawn > 1 - bad), rng.integers(0, n // 5, n), longer
+
+
+def test_rao_kupper_matches_a_general_optimiser():
+    rng = np.random.default_rng(6)
+    candidate, baseline, outcome, prompt, _ = rao_kupper_verdicts(rng, rng.normal(size=5), 800)
+    ratings = fit(candidate, baseline, outcome, prompt, systems=list("abcde"), ties="rao_kupper")
+
+    def loss(p):
+        x, k = p[candidate] - p[baseline], np.exp(p[5])
+        good, bad = 1 / (1 + k * np.exp(-x)), 1 / (1 + k * np.exp(x))
+        return -np.log(np.stack([good, 1 - good - bad, bad])[1 - outcome, np.arange(800)]).sum()
+
+    found = minimize(loss, np.append(np.zeros(5), 0.5), method="BFGS", options={"gtol": 1e-6})
+    assert [one.value for one in ratings.strength] == pytest.approx(found.x[:5] - found.x[:5].mean(), abs=1e-4)
+    assert ratings.tie.value == pytest.approx(found.x[5], abs=1e-4)
+    assert ratings.log_likelihood == pytest.approx(-found.fun, rel=1e-8)
+    assert ratings.tie.low < 0.9 < ratings.tie.high
+    assert "Rao-Kupper" in ratings.tie.method
+
+
+@pytest.mark.parametrize("ties", ["davidson", "rao_kupper"])
+@pytest.mark.parametrize("t", [None, 0.3, 1.7])
+def test_slopes_and_curvatures_of_the_models_of_ties(ties, t):
+    """By finite differences; and the kinds' probabilities add up to one."""
+    x, e = np.linspace(-4, 4, 9), 1e-5
+    at = curve(ties, x, t)
+    assert np.exp(at.log).sum(0) == pytest.approx(1)
+    up, down = curve(ties, x + e, t), curve(ties, x - e, t)
+    assert (up.log - down.log) / (2 * e) == pytest.approx(at.x, abs=1e-7)
+    assert (down.x - up.x) / (2 * e) == pytest.approx(at.xx, abs=1e-7)
+    if t is not None:
+        up, down = curve(ties, x, t + e), curve(ties, x, t - e)
+        assert (up.log - down.log) / (2 * e) == pytest.approx(at.t, abs=1e-7)
+        assert (down.x - up.x) / (2 * e) == pytest.approx(at.xt, abs=1e-7)
+        assert (down.t - up.t) / (2 * e) == pytest.approx(at.tt, abs=1e-7)
+
+
+def test_style_is_taken_out():
+    """Two equal systems, of which one makes longer videos, and people who like length."""
+    rng = np.random.default_rng(7)
+    candidate, baseline, outcome, prompt, longer = rao_kupper_verdicts(rng, np.zeros(2), 4000, gain=0.8)
+    keep = rng.random(4000) < np.where((longer > 0) == (candidate == 0), 1, 0.3)
+    columns = [one[keep] for one in (candidate, baseline, outcome, prompt)]
+    naive = fit(*columns, systems=["a", "b"])
+    assert naive.strength[0].low > 0.05
+    fair = fit(*columns, systems=["a", "b"], covariates={"length": longer[keep]}, ties="rao_kupper")
+    assert fair.strength[0].low < 0 < fair.strength[0].high
+    assert fair.covariates["length"].low < 0.8 < fair.covariates["length"].high
+    with pytest.raises(DataError, match="length is not known"):
+        fit(*columns, systems=["a", "b"], covariates={"length": np.full(keep.sum(), np.nan)})
+    with pytest.raises(DataError, match="length cannot be told"):
+        fit(*columns, systems=["a", "b"], covariates={"length": np.zeros(keep.sum())})
+
+
+def test_ranks_at_once_and_as_lmarena_counts():
+    rng = np.random.default_rng(8)
+    strengths = np.linspace(0.6, -0.6, 6)
+    ratings = fit(*verdicts(rng, strengths, 1500)[:4], systems=list("abcdef"))
+    for (best, worst), (first, last) in zip(ratings.ranks, ratings.ranks_at_once):
+        assert first <= best <= worst <= last
+    assert ratings.ranks != ratings.ranks_at_once
+    for one, rank in zip(ratings.strength, ratings.arena_ranks):
+        assert rank == 1 + sum(other.low > one.high for other in ratings.strength)
+    equal = [fit(*verdicts(rng, np.zeros(6), 600)[:4], systems=list("abcdef")) for _ in range(60)]
+    # With no difference at all, a table with any order in it is wrong: seldom at once, often pair by pair.
+    assert np.mean([one.ranks_at_once != ((1, 6),) * 6 for one in equal]) < 0.12
+    assert np.mean([one.ranks != ((1, 6),) * 6 for one in equal]) > 0.2
+
+
+def test_without_prompts_there_are_no_intervals():
+    columns = verdicts(np.random.default_rng(9), np.array([0.5, 0, -0.5]), 300)
+    bare, full = fit(*columns[:3], systems=list("abc")), fit(*columns[:4], systems=list("abc"))
+    assert [one.value for one in bare.strength] == [one.value for one in full.strength]
+    assert bare.strength[0].low is None
+    assert bare.arena_ranks == (None,) * 3
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.integers(0, 10_000))
+def test_bradley_terry_is_evalicas_and_choixs(seed):
+    rng = np.random.default_rng(seed)
+    candidate, baseline, outcome, _, _ = verdicts(rng, rng.normal(0, 0.5, 4), 400)
+    won = outcome != SAME
+    candidate, baseline, outcome = candidate[won], baseline[won], outcome[won]
+    ours = [one.value for one in fit(candidate, baseline, outcome, systems=list("abcd")).strength]
+    winners = [evalica.Winner.X if one == GOOD else evalica.Winner.Y for one in outcome]
+    names = np.array(list("abcd"))
+    theirs = evalica.bradley_terry(
+        names[candidate].tolist(), names[baseline].tolist(), winners, tolerance=1e-12, limit=10_000
+    ).scores
+    logs = np.log(theirs[list("abcd")].to_numpy())
+    assert ours == pytest.approx(logs - logs.mean(), abs=1e-5)
+    pairs = np.where((outcome == GOOD)[:, None], np.stack([candidate, baseline], 1), np.stack([baseline, candidate], 1))
+    again = choix.ilsr_pairwise(4, pairs.tolist(), max_iter=1000)
+    assert ours == pytest.approx(again - again.mean(), abs=1e-5)
+
+
+def test_robust_intervals_are_statsmodels():
+    """A logistic regression with prompts as clusters; its small-sample factor aside, the covariances are the same."""
+    rng = np.random.default_rng(10)
+    columns = verdicts(rng, np.array([0.6, 0.1, -0.7]), 900)[:4]
+    candidate, baseline, outcome, prompt = (one[columns[2] != SAME] for one in columns)
+    x = np.eye(3)[candidate] - np.eye(3)[baseline]
+    design = x[:, :2] - x[:, 2:]  # the third strength is minus the others' sum
+    model = sm.Logit(outcome == GOOD, design).fit(disp=0, cov_type="cluster", cov_kwds={"groups": prompt})
+    ours = fit(candidate, baseline, outcome, prompt, systems=list("abc"))
+    groups, n = len(np.unique(prompt)), len(outcome)
+    assert [one.value for one in ours.strength[:2]] == pytest.approx(model.params)
+    half = np.array([(one.high - one.low) / 2 for one in ours.strength[:2]]) / t.ppf(0.975, groups - 1)
+    assert half * np.sqrt((n - 1) / (n - 2)) == pytest.approx(model.bse, rel=1e-6)

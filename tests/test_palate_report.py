@@ -309,3 +309,26 @@ def test_figures_are_records(store):
     shown = figures(contests(store.votes()), [], [], {"study": "s"})
     assert all(Figure.model_validate(one.model_dump()) == one for one in shown)
     assert store.add(shown) == 5
+
+
+def test_the_side_is_taken_out(store, tmp_path):
+    """Shown on both sides; whoever stands on the left wins more often."""
+    rng = np.random.default_rng(13)
+    for number in range(60):
+        case = Case(suite="s", prompt=f"prompt {number}")
+        pair = [Sample(case=case.id, system=system) for system in ("new", "old")]
+        ids, left = {"candidate": pair[0].id, "baseline": pair[1].id}, number % 3 > 0
+        side = Side.LEFT if left else Side.RIGHT
+        shown = Comparison(study="s", case=case.id, candidate_side=side, **ids)
+        verdict = {"overall": "good" if left == (rng.random() < 0.7) else "bad"}
+        store.add([case, *pair, shown])
+        store.add([Judgement(comparison=shown.id, annotator="ann", simulated=False, source="t", verdicts=verdict)])
+    (plain, *_), _ = standings(store.votes())
+    (fair, *_), _ = standings(store.votes(), side=True)
+    assert plain.side is None
+    assert fair.side.value == pytest.approx(np.log(0.7 / 0.3), abs=0.6)
+    assert abs(fair.elo.value - 1000) < abs(plain.elo.value - 1000)
+    arguments = ["gsb", "--store", f"sqlite:///{tmp_path}/store.db", "--side", "--ties", "rao_kupper"]
+    text = CliRunner().invoke(report, arguments, catch_exceptions=False).stdout
+    assert "standing on the left adds" in text
+    assert "all at once" in text

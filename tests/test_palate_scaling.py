@@ -127,7 +127,7 @@ def test_the_command(chinchilla, tmp_path):
 def test_planted_coefficients_are_found():
     exact = scaling.fit(planted(), replicates=2).law
     assert vars(exact) == pytest.approx(vars(VIDEO_LOSS), rel=1e-6)
-    noisy = scaling.fit(planted(noise=1e-3), replicates=200)
+    noisy = scaling.fit(planted(noise=1e-3), replicates=100)
     for name, true in vars(VIDEO_LOSS).items():
         estimate = noisy.estimate(lambda law, name=name: getattr(law, name))
         assert estimate.low < true < estimate.high

@@ -79,7 +79,7 @@ def test_it_is_not_told_early_or_where_nothing_varies():
 
 def test_looking_at_every_vote_fools_nobody():
     """The public function, at every vote from the tenth prompt on: no effect, and prompts and people who differ."""
-    wrong, naive, studies = 0, 0, 40
+    wrong, naive, studies = 0, 0, 25
     for seed in range(studies):
         outcome, prompt, annotator = crossed(np.random.default_rng(seed), 60, 12, 2, prompt_sd=0.7, annotator_sd=0.2)
         looks = [pooled(outcome[:n], prompt[:n], annotator[:n]) for n in range(21, 121, 3)]
@@ -88,7 +88,7 @@ def test_looking_at_every_vote_fools_nobody():
         once = [analytic(one, Form.NET) for one in looks]
         naive += any(one.low is not None and not one.low <= 0 <= one.high for one in once)
     assert wrong <= 3
-    assert naive >= 5
+    assert naive >= 3
 
 
 def test_components_are_found():

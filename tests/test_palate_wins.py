@@ -11,6 +11,7 @@ from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.sandwich_covariance import cov_cluster_2groups
 
 from palate.errors import DataError
+from palate.stats import estimate as clusters
 from palate.stats.estimate import two_way
 from palate.stats.wins import Form, analytic, bootstrap, gsb_from_counts, holm, majority, net_p_value, pooled, weighted
 
@@ -256,3 +257,22 @@ def test_two_way_variance_is_never_below_its_parts():
     scores = np.array([[1.0], [-1.0], [-1.0], [1.0]])  # every prompt's and every annotator's sum is zero
     sampling = two_way(scores, [0, 0, 1, 1], [0, 1, 0, 1])
     assert sampling.variance(np.ones(1)) == pytest.approx(4 / 3 * 4)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, 10_000), st.integers(1, 200), st.integers(1, 60), st.sampled_from([0, 1 << 20]))
+def test_clusters_are_summed_alike_however_many(seed, n, spread, fits):
+    """The three ways of summing (a table, pairs, a table of sorted clusters), against a loop."""
+    rng = np.random.default_rng(seed)
+    scores, row = rng.normal(size=(7, 3)) * (rng.random((7, 3)) < 0.6), rng.integers(0, 7, n)
+    prompt, annotator = rng.integers(0, spread, n) * 3 - 5, rng.choice(["ann", "bob", "cy"], n).astype(object)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(clusters, "_FITS", fits)
+        found = two_way(scores, prompt, annotator, row=row)
+    both = list(zip(prompt.tolist(), annotator.tolist()))
+    for outer, labels in ((found.by_prompt, prompt), (found.by_annotator, annotator), (found.by_both, both)):
+        sums = {label: np.zeros(3) for label in labels}
+        for label, one in zip(labels, row):
+            sums[label] = sums[label] + scores[one]
+        expected = sum(np.outer(one, one) for one in sums.values()) * len(sums) / max(len(sums) - 1, 1)
+        assert outer == pytest.approx(expected)

@@ -33,12 +33,12 @@ class DemoRecipe(Settings):
 
     seed: int = 0
     cases: int = 384  # held-out cases that every system answers
-    prompts: int = 160
-    seeds: int = 8
+    prompts: int = 600
+    seeds: int = 4
     people: int = 12
     overlap: int = 3  # people who judge one comparison
     contrasts: int = 3  # pairs to learn from, a prompt
-    steps: int = 240
+    steps: int = 150
     batch: int = 16  # pairs
     workers: int = 2
 
@@ -70,7 +70,7 @@ class Loop:
         told = self.recipe
         aligned = ("align", "dpo", "--study", study, f"fit.steps={told.steps}", f"dpo.batch={told.batch}")
         compute = told.prompts * told.seeds * A_ROLLOUT + told.steps * told.batch * A_PAIR
-        going_on = ("start=shipped", "fit.optimiser=adamw", "fit.lr=1e-4", "fit.ema=0.95", "fit.save_every=50")
+        going_on = ("start=shipped", "fit.optimiser=adamw", "fit.lr=3e-4", "fit.ema=0.95", "fit.save_every=50")
         control = ("model", "pretrain", f"fit.steps={compute // (32 * A_CLIP)}", "batch=32", *going_on)
         together = [
             self._start(*work, "--out", str(self.folder / name), f"seed={self.recipe.seed}")

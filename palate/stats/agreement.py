@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from palate.errors import DataError
 from palate.records import Estimate
+from palate.stats.estimate import codes
 
 Metric = Literal["nominal", "ordinal", "interval"]
 Floats = NDArray[np.float64]
@@ -18,8 +19,7 @@ Floats = NDArray[np.float64]
 
 def count_table(unit: ArrayLike, category: ArrayLike, categories: int) -> NDArray[np.int_]:
     """Votes (n,) of category codes 0..categories-1 about labelled units, as counts (units, categories)."""
-    _, rows = np.unique(np.asarray(unit), return_inverse=True)
-    size = rows.max(initial=-1) + 1
+    rows, size = codes(unit)
     cells = np.bincount(rows * categories + np.asarray(category, dtype=int), minlength=size * categories)
     return cells.reshape(size, categories)
 
@@ -69,7 +69,8 @@ def _bootstrapped(
         raise DataError("no unit has two votes", "ask two or more people about the same comparison")
     # Units with the same counts are alike, so a bootstrap draws how many of each pattern it gets: a million units cost
     # as little as their few dozen patterns.
-    patterns, repeats = np.unique(table, axis=0, return_counts=True)
+    _, first, repeats = np.unique(_pattern(table), return_index=True, return_counts=True)
+    patterns = table[first]
     coincidences = _coincidences(patterns)
     value = float(statistic(np.tensordot(repeats, coincidences, axes=1)))
     draws = np.random.default_rng(seed).multinomial(units, repeats / units, size=replicates)
@@ -88,6 +89,14 @@ def _bootstrapped(
         clusters={"units": units},
         note=note if known else "every vote is in one category: there is nothing to disagree about",
     )
+
+
+def _pattern(table: NDArray[np.int_]) -> NDArray[np.int_]:
+    """A number (units,) for each row of counts (units, categories), the same for the same rows."""
+    number = np.zeros(len(table), dtype=int)
+    for column in table.T:
+        number = codes(number)[0] * (column.max() + 1) + column
+    return number
 
 
 def _coincidences(counts: NDArray[np.int_]) -> Floats:

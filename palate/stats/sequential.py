@@ -16,6 +16,8 @@ not depend on the verdicts so far. `make study` measures how often it errs.
 
 import math
 
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
 from scipy.special import lambertw
 from scipy.stats import norm
 
@@ -26,14 +28,14 @@ from palate.stats.wins import Ballots, Form, value_and_deviation
 LEAST_PROMPTS = 10  # below, neither a sum is normal nor its variance known
 
 
-def boundary(v: float, level: float = 0.95, tuned: float = 500.0) -> float:
-    """How far S may stray at the variance `v` (in squared verdicts). It is narrowest, for its v, where v = `tuned`.
+def boundary(v: ArrayLike, level: float = 0.95, tuned: float = 500.0) -> NDArray[np.float64]:
+    """How far S may stray at variances `v` (in squared verdicts). It is narrowest, for its v, where v = `tuned`.
 
     `tuned` must not be chosen after the data. 500 is about a thousand verdicts; it is nearly as good from 100 to 5000.
     """
-    alpha = 1 - level
+    alpha, v = 1 - level, np.asarray(v, float)
     r = tuned / (-float(lambertw(-(alpha**2) / math.e, -1).real) - 1)
-    return math.sqrt((v + r) * math.log((v + r) / (r * alpha**2)))
+    return np.sqrt((v + r) * np.log((v + r) / (r * alpha**2)))
 
 
 def anytime(ballots: Ballots, level: float = 0.95) -> Estimate:
@@ -54,7 +56,7 @@ def anytime(ballots: Ballots, level: float = 0.95) -> Estimate:
     else:
         # Student's t for Gauss's, as far as few clusters make the variance uncertain
         certain = sampling.quantile(level) / float(norm.ppf((1 + level) / 2))
-        half = boundary((deviation * certain * count) ** 2, level) / count
+        half = float(boundary((deviation * certain * count) ** 2, level)) / count
         low, high = max(value - half, -1.0), min(value + half, 1.0)
     return Estimate(
         value=value,

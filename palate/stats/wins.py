@@ -94,8 +94,10 @@ def majority(outcome: ArrayLike, prompt: ArrayLike, comparison: ArrayLike) -> Ba
 
     Majorities exaggerate: they move the net away from zero as people are added (see the tests' real data).
     """
-    _, first, inverse = np.unique(np.asarray(comparison), return_index=True, return_inverse=True)
-    votes = np.bincount(inverse, weights=checked(outcome))
+    unit, units = codes(comparison)
+    votes = np.bincount(unit, weights=checked(outcome), minlength=units)
+    first = np.empty(units, dtype=int)
+    first[unit] = np.arange(len(unit))  # any of its verdicts
     return _ballots("majority", np.sign(votes), np.asarray(prompt)[first], None, None)
 
 
@@ -114,7 +116,7 @@ def checked(outcome: ArrayLike) -> NDArray[np.int_]:
     outcome = np.asarray(outcome)
     if not outcome.size:
         raise DataError("no verdicts in this selection", "widen the selection or import votes")
-    if not np.isin(outcome, (GOOD, SAME, BAD)).all():
+    if outcome.dtype.kind not in "iuf" or not ((outcome == GOOD) | (outcome == SAME) | (outcome == BAD)).all():
         raise DataError("an outcome that is not good (1), same (0) or bad (-1)", "map or drop it before counting")
     return outcome.astype(int)
 
@@ -166,7 +168,8 @@ def bootstrap(ballots: Ballots, form: Form, level: float = 0.95, replicates: int
     """One form, with the percentile interval of the two-way ("pigeonhole", Owen 2007) cluster bootstrap.
 
     Prompts and annotators are drawn with replacement, independently; a verdict counts as often as the product of its
-    two draws. With few annotators (below about eight) it is coarse and too narrow; `analytic` is not.
+    two draws. With few annotators (below about eight) it is coarse and too narrow, which `analytic` is not; with many
+    it is a little too wide (docs/coverage.md).
     """
     value, deviation = value_and_deviation(ballots, form)
     if deviation is None:

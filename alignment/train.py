@@ -23,7 +23,7 @@ class DpoRecipe(Settings):
     seed: int = 0
     device: str = "cpu"
     dpo: DpoSettings = DpoSettings()
-    fit: FitSettings = FitSettings(steps=150, lr=3e-4, warmup=20, ema=0.95, save_every=50)
+    fit: FitSettings = FitSettings(steps=250, lr=3e-4, warmup=20, ema=0.95, save_every=50)
 
 
 def align_dpo(

@@ -32,7 +32,7 @@ class DpoSettings(Settings):
     """`beta` as above; `anchor` weighs the winners' own loss; `shift` moves training times toward noise."""
 
     beta: float = 100.0
-    anchor: float = 1.0
+    anchor: float = 2.0
     batch: int = 16
     shift: float = 3.0
 

@@ -33,12 +33,12 @@ class DemoRecipe(Settings):
 
     seed: int = 0
     cases: int = 384  # held-out cases that every system answers
-    prompts: int = 600
+    prompts: int = 500
     seeds: int = 4
     people: int = 12
     overlap: int = 3  # people who judge one comparison
     contrasts: int = 3  # pairs to learn from, a prompt
-    steps: int = 150
+    steps: int = 250
     batch: int = 16  # pairs
     workers: int = 2
 

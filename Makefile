@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: setup demo test test-slow study perf check format clean
+.PHONY: setup demo test test-slow test-e2e test-load label-studio study perf check format clean
 
 setup: .venv/installed
 
@@ -20,7 +20,20 @@ test: setup
 	$(BIN)/pytest -m "not slow"
 
 test-slow: setup
-	$(BIN)/pytest -m slow
+	$(BIN)/pytest -m slow --ignore=tests/test_annotation_e2e.py --ignore=tests/test_annotation_load.py
+
+# Label Studio wants older packages than ours, so it lives in an environment of its own.
+label-studio: setup
+	$(PYTHON) -m venv .venv-label-studio
+	.venv-label-studio/bin/pip install --quiet "label-studio==1.23.*"
+	ln -sf ../../.venv-label-studio/bin/label-studio $(BIN)/label-studio
+
+test-e2e: label-studio
+	command -v chromedriver >/dev/null || { apt-get update -qq && apt-get install -y -qq chromium chromium-driver; }
+	$(BIN)/pytest tests/test_annotation_e2e.py
+
+test-load: label-studio
+	PALATE_LOAD=1 $(BIN)/pytest tests/test_annotation_load.py -s
 
 # Does a 95% interval cover 95%? Simulated truth, 1,000 studies a row, into docs/coverage.md (5 minutes).
 study: setup

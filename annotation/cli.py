@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Literal
 
 import click
 
+from annotation.quality_cli import quality
+from annotation.studio_cli import pull, push, serve, watch
 from palate.cli import json_option, report, settings_options, store_option
 from palate.errors import DataError
 
@@ -26,6 +28,10 @@ seed_option = click.option("--seed", default=0, show_default=True)
 @click.group()
 def annotate() -> None:
     """Which of two videos is better: whom to ask, what they said, what follows."""
+
+
+for _command in (serve, push, pull, watch, quality):
+    annotate.add_command(_command)
 
 
 @annotate.command()
@@ -104,6 +110,33 @@ def knockout(
     state = f"round {rounds}, {waiting} comparisons to judge" if waiting else f"decided in {rounds} rounds"
     facts = {"round": rounds, "waiting": waiting, "failed": failed}
     _tell(as_json, study, f"{state}; {failed} samples failed", facts, added)
+
+
+@annotate.command()
+@study_option
+@suite_option
+@click.option("--budget", type=click.IntRange(min=1), required=True, help="how many comparisons to add")
+@click.option("--repeat", default=0.1, show_default=True, help="share of the pairs to show twice, sides swapped")
+@axis_option
+@seed_option
+@store_option
+@json_option
+def rank(study: str, suite: str, budget: int, repeat: float, axis: str, seed: int, store: str, as_json: bool) -> None:
+    """Choose the next pairs among all systems of a suite, where it is least certain which system is best.
+
+    Each run adds a round, led by the judgements so far.
+    """
+    from annotation.active import next_round
+    from palate.records import Case, Comparison, Judgement, Sample
+    from palate.store import Store
+
+    with Store(store, create=False) as record:
+        cases = [case.id for case in record.select(Case, suite=suite)]
+        samples = list(record.select(Sample, case=cases))
+        asked = list(record.select(Comparison, study=study))
+        judgements = record.select(Judgement, comparison=[one.id for one in asked])
+        added = record.add(next_round(study, samples, asked, judgements, budget, seed, axis, repeat=repeat))
+    _tell(as_json, study, f"{len(asked)} comparisons before", {"before": len(asked)}, added)
 
 
 @annotate.command()

@@ -54,26 +54,44 @@ def versus(
         DataError: `repeat` is not a share, a sample is on both sides, or a gold pair has two cases or lacks a video.
     """
     first, second = ({sample.id: sample for sample in samples} for samples in (candidates, baselines))
-    if not 0 <= repeat <= 1:
-        raise DataError(f"repeat is {repeat}", "give the share of the pairs to show twice, from 0 to 1")
     if shared := first.keys() & second.keys():
         raise DataError(f"{len(shared)} samples are candidate and baseline at once", "compare two different systems")
-    for better, worse in gold:
-        if better.case != worse.case or better.media is None or worse.media is None:
-            raise DataError(f"gold pair {better.id}, {worse.id} cannot be shown", "give two videos of one case")
-
     videos: dict[str, tuple[list[Sample], list[Sample]]] = defaultdict(lambda: ([], []))
     for side, samples in enumerate((first, second)):
         for sample in samples.values():
             if sample.media is not None:
                 videos[sample.case][side].append(sample)
+    pairs = {case: _partners(*both) for case, both in videos.items()}
+    failed = sum(sample.media is None for sample in [*first.values(), *second.values()])
+    shown = sum(map(len, pairs.values()))
+    return Plan(mixed(study, pairs, gold, repeat, seed), failed, len(first) + len(second) - failed - 2 * shown)
+
+
+def mixed(
+    study: str, pairs: Mapping[str, list[Pair]], gold: Sequence[tuple[Sample, Sample]], repeat: float, seed: int
+) -> list[Comparison]:
+    """Comparisons of each case's pairs, with gold and repeats among them that nobody can tell from the others.
+
+    Args:
+        pairs: case id -> (candidate, baseline).
+        gold: (better, worse) pairs with a known answer.
+        repeat: share of the pairs, in 0..1, that is shown again with the sides swapped.
+
+    Raises:
+        DataError: `repeat` is not a share, or a gold pair has two cases or lacks a video.
+    """
+    if not 0 <= repeat <= 1:
+        raise DataError(f"repeat is {repeat}", "give the share of the pairs to show twice, from 0 to 1")
+    for better, worse in gold:
+        if better.case != worse.case or better.media is None or worse.media is None:
+            raise DataError(f"gold pair {better.id}, {worse.id} cannot be shown", "give two videos of one case")
     known: dict[str, list[Pair]] = defaultdict(list)
     for better, worse in gold:
         known[better.case].append((better.id, worse.id))
 
     rng = _random("versus", study, seed)
     sides = _sides(rng)
-    shown = _blind(study, {case: _partners(*both) for case, both in videos.items()}, "normal", sides, rng)
+    shown = _blind(study, pairs, "normal", sides, rng)
     golden = _blind(study, known, "gold", sides, rng)
     # Neighbours stand on different sides, so an even draw from the two halves keeps the repeats balanced too.
     again = round(repeat * len(shown))
@@ -89,9 +107,7 @@ def versus(
         )
         for one in chosen
     ]
-
-    failed = sum(sample.media is None for sample in [*first.values(), *second.values()])
-    return Plan(shown + golden + repeats, failed, len(first) + len(second) - failed - 2 * len(shown))
+    return shown + golden + repeats
 
 
 def knockout_round(study: str, entrants: Mapping[str, Iterable[str]], seed: int) -> list[Comparison]:

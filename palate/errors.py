@@ -35,7 +35,7 @@ class MediaError(PalateError):
     """A video or audio file that is missing, truncated, unreadable or unwritable."""
 
 
-class ImportRefused(PalateError):
+class ImportRefusedError(PalateError):
     """An outside file that breaks a rule; nothing of it has been stored."""
 
 

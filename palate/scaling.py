@@ -4,7 +4,7 @@ import csv
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from palate.errors import DataError, ImportRefused
+from palate.errors import DataError, ImportRefusedError
 from palate.records import Estimate
 from palate.report_text import table
 from palate.stats import scaling
@@ -20,7 +20,7 @@ def read_runs(file: Path, columns: Mapping[str, str]) -> Runs:
         columns: "loss" and two or three of "params", "tokens" and "compute" -> the name of the file's column.
 
     Raises:
-        ImportRefused: the file cannot be read, lacks a column, or has a cell that is not a number.
+        ImportRefusedError: the file cannot be read, lacks a column, or has a cell that is not a number.
         DataError: too few columns, or a number that is not positive.
     """
     if "loss" not in columns:
@@ -29,13 +29,13 @@ def read_runs(file: Path, columns: Mapping[str, str]) -> Runs:
         with file.open(newline="", encoding="utf-8-sig") as opened:
             rows = list(csv.DictReader(opened))
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise ImportRefused(f"{file} cannot be read as CSV ({error})", "give a CSV file with a header") from error
+        raise ImportRefusedError(f"{file} cannot be read as CSV ({error})", "give a CSV file with a header") from error
     if not rows:
-        raise ImportRefused(f"{file} has no rows", "give a CSV file with a header and a run in each row")
+        raise ImportRefusedError(f"{file} has no rows", "give a CSV file with a header and a run in each row")
     given: dict[str, list[float]] = {}
     for key, name in columns.items():
         if name not in rows[0]:
-            raise ImportRefused(f"{file} has no column {name!r}", f"it has {', '.join(map(repr, rows[0]))}")
+            raise ImportRefusedError(f"{file} has no column {name!r}", f"it has {', '.join(map(repr, rows[0]))}")
         given[_SYMBOLS[key]] = [_number(file, number, name, row[name]) for number, row in enumerate(rows, 2)]
     return scaling.runs(**given)
 
@@ -89,4 +89,4 @@ def _number(file: Path, line: int, column: str, cell: str | None) -> float:
     try:
         return float(cell or "")
     except ValueError:
-        raise ImportRefused(f"{file}, line {line}: {column} is {cell!r}", "give a number in every row") from None
+        raise ImportRefusedError(f"{file}, line {line}: {column} is {cell!r}", "give a number in every row") from None

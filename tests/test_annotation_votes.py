@@ -7,7 +7,7 @@ from click.testing import CliRunner
 
 from annotation.votes import fetv, genai_bench, pairwise_csv
 from annotation.votes.cli import votes
-from palate.errors import ConfigError, ImportRefused
+from palate.errors import ConfigError, ImportRefusedError
 from palate.gsb import UNKNOWN_ANNOTATOR
 from palate.records import Case, Comparison, Judgement, Sample, Side, Verdict
 from palate.stats.agreement import alpha, count_table
@@ -93,19 +93,19 @@ def test_ratings_become_verdicts(tiny_fetv):
 def test_a_rating_that_fits_no_rule_is_refused(tiny_fetv, old, new, message):
     path = tiny_fetv / "manual_eval_results" / "human1" / "manual_eval_results_cogvideo.json"
     path.write_text(path.read_text().replace(old, new, 1))
-    with pytest.raises(ImportRefused, match=message):
+    with pytest.raises(ImportRefusedError, match=message):
         fetv.read(tiny_fetv, "s")
 
 
 def test_a_rater_who_stopped_early_is_refused(tiny_fetv):
     path = tiny_fetv / "manual_eval_results" / "human1" / "manual_eval_results_zeroscope.json"
     path.write_text(path.read_text().splitlines()[0])
-    with pytest.raises(ImportRefused, match="only 1 of 2 prompts"):
+    with pytest.raises(ImportRefusedError, match="only 1 of 2 prompts"):
         fetv.read(tiny_fetv, "s")
     path.unlink()
-    with pytest.raises(ImportRefused, match="No such file"):
+    with pytest.raises(ImportRefusedError, match="No such file"):
         fetv.read(tiny_fetv, "s")
-    with pytest.raises(ImportRefused, match="No such file"):
+    with pytest.raises(ImportRefusedError, match="No such file"):
         fetv.read(tiny_fetv / "elsewhere", "s")
 
 
@@ -150,7 +150,7 @@ def test_genai_bench_counts(store):
 def test_a_broken_genai_line_stores_nothing(store, tmp_path, line, message):
     path = tmp_path / "votes.jsonl"
     path.write_text('{"idx": 0, "prompt": "p", "human_vote": "tievote"}\n' + line + "\n")
-    with pytest.raises(ImportRefused, match=message):
+    with pytest.raises(ImportRefusedError, match=message):
         import_votes(store, path, "--format", "genai-bench")
     with Store(store) as record:
         assert not list(record.select(Judgement))
@@ -239,23 +239,23 @@ def test_a_table_of_votes(tmp_path):
 )
 def test_a_row_that_fits_no_rule_is_refused(tmp_path, row, message):
     path = table(tmp_path / "t.csv", "p,m,n,ann,L", row)
-    with pytest.raises(ImportRefused, match=message):
+    with pytest.raises(ImportRefusedError, match=message):
         pairwise_csv.read(path, "s", COLUMNS, WORDS, add_media=str)
 
 
 def test_missing_columns_and_videos_are_refused(tmp_path):
     path = table(tmp_path / "t.csv", "p,m,n,ann,L")
-    with pytest.raises(ImportRefused, match="no column winner"):
+    with pytest.raises(ImportRefusedError, match="no column winner"):
         pairwise_csv.read(path, "s", {**COLUMNS, "verdict": "winner"}, WORDS, add_media=str)
-    with pytest.raises(ImportRefused, match=":2: no file"):
+    with pytest.raises(ImportRefusedError, match=":2: no file"):
         pairwise_csv.read(path, "s", {**COLUMNS, "left.media": "x", "right.media": "y"}, WORDS, add_media=str)
     (tmp_path / "m").write_bytes(b"no video")
     (tmp_path / "n").write_bytes(b"no video")
     columns = {**COLUMNS, "left.media": "x", "right.media": "y"}
-    with Store(f"sqlite:///{tmp_path}/store.db") as record, pytest.raises(ImportRefused, match=":2: "):
+    with Store(f"sqlite:///{tmp_path}/store.db") as record, pytest.raises(ImportRefusedError, match=":2: "):
         pairwise_csv.read(path, "s", columns, WORDS, record.media.add_file)
     path.write_bytes(b"prompt\xff")
-    with pytest.raises(ImportRefused, match="not UTF-8"):
+    with pytest.raises(ImportRefusedError, match="not UTF-8"):
         pairwise_csv.read(path, "s", COLUMNS, WORDS, add_media=str)
 
 

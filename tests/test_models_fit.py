@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from models.fit import FitSettings, fit
+from models.fit import FitSettings, Loss, fit
 from models.muon import Muon, orthogonal
 from palate.errors import CheckpointError
 
@@ -30,7 +30,7 @@ def toy(seed: int = 0) -> Toy:
     return Toy()
 
 
-def objective(model: nn.Module):  # noqa: ANN201
+def objective(model: nn.Module) -> Loss:
     def loss(step: int) -> tuple[Tensor, dict[str, Tensor]]:
         x = torch.randn(16, 6, generator=torch.Generator().manual_seed(step))
         return (model(x) - x.sum(1, keepdim=True)).square().mean(), {}

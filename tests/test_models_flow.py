@@ -1,6 +1,7 @@
 """The flow core against closed forms: a Gaussian world where the best prediction and the flow map are known."""
 
 import math
+from itertools import pairwise
 
 import pytest
 import torch
@@ -44,7 +45,7 @@ def test_times_fall_from_one_to_zero_and_shift_as_sd3_does() -> None:
     times = flow.grid(10, 3.0)
     assert times[0] == 1.0
     assert times[-1] == 0.0
-    assert all(a > b for a, b in zip(times, times[1:]))
+    assert all(a > b for a, b in pairwise(times))
     assert times[5] == pytest.approx(3 * 0.5 / (1 + 2 * 0.5))
 
 

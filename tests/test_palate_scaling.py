@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.optimize import check_grad, minimize_scalar
 
-from palate.errors import DataError, ImportRefused
+from palate.errors import DataError, ImportRefusedError
 from palate.scaling import read_runs
 from palate.scaling_cli import scaling as command
 from palate.stats import scaling
@@ -222,16 +222,16 @@ def test_what_cannot_be_fitted_is_explained():
 def test_a_wrong_file_is_explained(tmp_path):
     file = tmp_path / "runs.csv"
     named = {"params": "N", "tokens": "D", "loss": "L"}
-    with pytest.raises(ImportRefused, match="cannot be read"):
+    with pytest.raises(ImportRefusedError, match="cannot be read"):
         read_runs(file, named)
     file.write_text("N,D,L\n")
-    with pytest.raises(ImportRefused, match="no rows"):
+    with pytest.raises(ImportRefusedError, match="no rows"):
         read_runs(file, named)
     with file.open("w") as opened:
         csv.writer(opened).writerows([["N", "D", "L"], [1, 2, 3], [1, 2, "n/a"]])
-    with pytest.raises(ImportRefused, match="line 3: L is 'n/a'"):
+    with pytest.raises(ImportRefusedError, match="line 3: L is 'n/a'"):
         read_runs(file, named)
-    with pytest.raises(ImportRefused, match="no column 'loss'"):
+    with pytest.raises(ImportRefusedError, match="no column 'loss'"):
         read_runs(file, {**named, "loss": "loss"})
     wrong = CliRunner().invoke(command, ["fit", str(file), "--columns", "size=N"])
     assert wrong.exit_code == 2

@@ -12,7 +12,7 @@ from typing import Annotated
 from pydantic import BaseModel, Field, RootModel
 
 from annotation.votes.source import Source, vote
-from palate.errors import ImportRefused
+from palate.errors import ImportRefusedError
 from palate.records import Case, Record, Sample, Verdict
 
 Mark = Annotated[int, Field(strict=True, ge=1, le=5)]
@@ -58,7 +58,7 @@ class Rating:
 def read(folder: Path, study: str) -> list[Record]:
     """The 33,426 derived verdicts of `folder`, the repository or its manual_eval_results: 11,142 for each axis.
 
-    Raises ImportRefused for a broken line, an unknown video, a mark outside 1..5 or a missing rating.
+    Raises ImportRefusedError for a broken line, an unknown video, a mark outside 1..5 or a missing rating.
     """
     root = folder.parent if folder.name == "manual_eval_results" else folder
     cases = [case for case, _ in _cases(root)]
@@ -103,7 +103,7 @@ def ratings(root: Path) -> list[Rating]:
                     len(seen), f"only {len(seen)} of {len(videos)} prompts are rated", "get the whole file"
                 )
     if not rated:
-        raise ImportRefused(f"{root}: no manual_eval_results/human*", "give the folder of FETV-EVAL")
+        raise ImportRefusedError(f"{root}: no manual_eval_results/human*", "give the folder of FETV-EVAL")
     return rated
 
 

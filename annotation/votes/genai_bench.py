@@ -30,7 +30,7 @@ class _Vote(BaseModel):
 def read(path: Path, study: str) -> list[Record]:
     """The votes of a JSONL file, the candidate being the left video.
 
-    Raises ImportRefused for a broken line, an unknown vote or a missing prompt.
+    Raises ImportRefusedError for a broken line, an unknown vote or a missing prompt.
     """
     source = Source(path)
     records: list[Record] = []

@@ -9,7 +9,7 @@ from typing import TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from palate.errors import ImportRefused
+from palate.errors import ImportRefusedError
 from palate.records import Axis, Case, Comparison, Judgement, Record, Sample, Side, Verdict
 
 T = TypeVar("T", bound=BaseModel)
@@ -19,7 +19,7 @@ class Source:
     """A file of votes: its text and the twelve digits that name this version of it.
 
     Raises:
-        ImportRefused: it cannot be read, or is not UTF-8.
+        ImportRefusedError: it cannot be read, or is not UTF-8.
     """
 
     def __init__(self, path: Path) -> None:
@@ -28,9 +28,9 @@ class Source:
             content = path.read_bytes()
             self.text = content.decode("utf-8-sig")
         except OSError as error:
-            raise ImportRefused(f"{path}: {error.strerror}", "give the path of the votes") from error
+            raise ImportRefusedError(f"{path}: {error.strerror}", "give the path of the votes") from error
         except UnicodeDecodeError as error:
-            raise ImportRefused(f"{path}: byte {error.start} is not UTF-8", "save the file as UTF-8") from error
+            raise ImportRefusedError(f"{path}: byte {error.start} is not UTF-8", "save the file as UTF-8") from error
         self.digest = hashlib.sha256(content).hexdigest()[:12]
 
     def lines(self) -> StringIO:
@@ -41,8 +41,8 @@ class Source:
         """The name of a line, whatever the file is called: what a judgement is stored with."""
         return f"{self.digest}:{line}"
 
-    def refuse(self, line: int, problem: str, remedy: str) -> ImportRefused:
-        return ImportRefused(f"{self.path}:{line}: {problem}", f"{remedy}; nothing of this file was stored")
+    def refuse(self, line: int, problem: str, remedy: str) -> ImportRefusedError:
+        return ImportRefusedError(f"{self.path}:{line}: {problem}", f"{remedy}; nothing of this file was stored")
 
     @contextmanager
     def line(self, line: int) -> Iterator[None]:

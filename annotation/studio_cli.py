@@ -1,0 +1,133 @@
+"""`palate annotate serve | push | pull | watch`: people at a real Label Studio."""
+
+import signal
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from palate.cli import json_option, report, store_option
+
+if TYPE_CHECKING:
+    from annotation.client import Client
+    from annotation.studio import Home
+    from palate.store import Store
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+PORT = 8080
+study_option = click.option("--study", required=True, help="name of the experiment")
+
+
+def server_options(command: F) -> F:
+    """Adds `url` and `token`: the server of `palate annotate serve`, unless a team's own is named."""
+    url = click.option(
+        "--url", envvar="LABEL_STUDIO_URL", default=f"http://127.0.0.1:{PORT}", show_default=True, help="the server"
+    )
+    token = click.option(
+        "--token", envvar="LABEL_STUDIO_TOKEN", help="an administrator's; by default that of `serve`", metavar="HEX"
+    )
+    return url(token(command))
+
+
+@click.command()
+@click.option("--port", default=PORT, show_default=True)
+@click.option("--program", type=click.Path(path_type=Path), help="the label-studio to run")
+@store_option
+def serve(port: int, program: Path | None, store: str) -> None:
+    """Run a Label Studio for this store's annotators until it is stopped."""
+    from annotation.studio import ADMIN, running
+    from palate.store import Store
+
+    signal.signal(signal.SIGTERM, _interrupt)
+    with Store(store, create=False) as record:
+        home = _home(record)
+    with running(home, port, program) as client:
+        click.echo(f"annotators sign up at {client.invitation()}")
+        click.echo(f"you log in as {ADMIN}, with the password in {home.folder / 'password'}; Ctrl+C stops the server")
+        try:
+            signal.pause()
+        except KeyboardInterrupt:
+            click.echo("stopping")
+
+
+@click.command()
+@study_option
+@click.option("--interface", default="shapes", show_default=True, help="which questions: omni, avatar, ...")
+@click.option("--overlap", type=click.IntRange(min=1), default=3, show_default=True, help="people for each comparison")
+@server_options
+@store_option
+@json_option
+def push(study: str, interface: str, overlap: int, url: str, token: str | None, store: str, as_json: bool) -> None:
+    """Give the annotators the comparisons of a study that they do not have yet."""
+    from tqdm import tqdm
+
+    from annotation.interface import questions
+    from annotation.sync import push
+
+    asked = questions(interface)
+    with _connected(store, url, token) as (record, home, client), tqdm(unit=" tasks", disable=as_json) as bar:
+        added = push(record, study, home, client, asked, overlap, bar.update)
+    text = f"study {study}: {added} tasks added" if added else f"study {study}: nothing new"
+    report(as_json, text, {"study": study, "added": added})
+
+
+@click.command()
+@study_option
+@click.option("--all", "everything", is_flag=True, help="read what has not changed too; notices deleted tasks")
+@server_options
+@store_option
+@json_option
+def pull(study: str, everything: bool, url: str, token: str | None, store: str, as_json: bool) -> None:
+    """Read what the annotators have answered, edited or deleted since the last pull into the store."""
+    from dataclasses import asdict
+
+    from annotation.sync import pull
+
+    with _connected(store, url, token) as (record, home, client):
+        found = pull(record, study, home, client, everything)
+    text = f"{found.annotations} annotations read, {found.refused} refused; {found.added or 'nothing'} new"
+    report(as_json, f"study {study}: {text}", {"study": study, **asdict(found)})
+
+
+@click.command()
+@study_option
+@click.option("--every", type=click.FloatRange(min=1), default=10.0, show_default=True, help="seconds between looks")
+@server_options
+@store_option
+def watch(study: str, every: float, url: str, token: str | None, store: str) -> None:
+    """Pull again and again until stopped.
+
+    It asks, and opens no port for the server to call: Label Studio's calls are neither signed nor repeated when lost.
+    """
+    from annotation.sync import pull
+
+    with _connected(store, url, token) as (record, home, client):
+        while True:
+            if (found := pull(record, study, home, client)).added:
+                click.echo(f"study {study}: {found.added} new, {found.refused} of those read are refused")
+            time.sleep(every)
+
+
+@contextmanager
+def _connected(store: str, url: str, token: str | None) -> "Iterator[tuple[Store, Home, Client]]":
+    from annotation.client import Client
+    from palate.store import Store
+
+    with Store(store, create=False) as record:
+        home = _home(record)
+        with Client(url, token or home.token) as client:
+            yield record, home, client
+
+
+def _home(record: "Store") -> "Home":
+    from annotation.studio import Home
+
+    return Home(record.media.folder.parent / "label-studio")
+
+
+def _interrupt(*_: object) -> None:
+    raise KeyboardInterrupt

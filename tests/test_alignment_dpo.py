@@ -12,6 +12,11 @@ from models.dit import VideoTransformer
 from models.fit import FitSettings, fit
 from models.flavours import FLAVOURS, network_shape
 
+
+def no_replay(step: int) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+    return torch.zeros(()), {}
+
+
 ERRORS = torch.tensor([0.5, 0.7, 0.2])
 WEIGHT = torch.tensor([1.0, 0.5, 0.25])
 
@@ -63,7 +68,7 @@ def test_training_moves_error_from_winners_to_losers(tmp_path: Path) -> None:
     caption = "a red circle moves left, on a white background"
     shape = (4, policy.shape.tokens, policy.shape.channels)
     pairs = Pairs(tokens([caption] * 4), torch.full(shape, 0.5), torch.full(shape, -0.5), torch.ones(4))
-    objective = FlowDpo(policy, reference, pairs, DpoSettings(beta=20, anchor=0.1, batch=8), seed=0)
+    objective = FlowDpo(policy, reference, pairs, no_replay, DpoSettings(beta=20, anchor=0.1, batch=8), seed=0)
     seen: list[dict[str, float]] = []
     fit(
         policy,

@@ -1,16 +1,18 @@
-"""Flow-DPO (Liu et al., VideoAlign, arXiv:2501.13918, with constant beta) with an anchor on the winners.
+"""Flow-DPO (Liu et al., VideoAlign, arXiv:2501.13918, with constant beta), anchored to winners and to real data.
 
 For one time t and one noise eps shared by winner and loser, e = mean |v - (eps - x0)|^2, and
 
-    L = -log sigmoid( -beta / 2 [ (e_w - e_w_ref) - (e_l - e_l_ref) ] ) + anchor e_w
+    L = -log sigmoid( -beta / 2 [ (e_w - e_w_ref) - (e_l - e_l_ref) ] ) + anchor e_w + replay e_real
 
 Shared noise, not each sample's own: the noise that a sample was drawn from (which Kling-Omni, arXiv:2512.16776, 2.2.3,
 keeps with its pairs) gained less on the shapes world, one run each: 2 and 4 points at two learning rates, against 9.
 
 Departures. (1) The anchor, the flow-matching loss of the winner: without it the error rises on winners as well as on
-losers (DiffusionDPO issue 17, and measured here), since only their difference is asked for. `winner_drift`, the mean of
-e_w - e_w_ref, is logged so that this can be seen. (2) Each pair counts by its preference's weight, the share of votes
-by which it was won. (3) Errors are means over values, not sums, hence a beta in the hundreds (as in flow_grpo).
+losers (DiffusionDPO issue 17), since only their difference is asked for. `winner_drift`, the mean of e_w - e_w_ref, is
+logged so that this can be seen. (2) Each pair counts by its preference's weight, the share of votes by which it was
+won. (3) Replay, the pretraining loss on a few real clips a step (InstructGPT's pretraining term): without it the
+picture lost crispness while it gained in obedience. (4) Errors are means over values, not sums, hence a beta in the
+hundreds (as in flow_grpo).
 """
 
 from dataclasses import dataclass
@@ -23,17 +25,20 @@ from torch.nn import functional as F  # noqa: N812 (the usual name)
 from alignment.pairs import Pairs
 from models import flow
 from models.dit import VideoTransformer
+from models.fit import Loss
 from palate.config import Settings
 
 Errors = Float[Tensor, " pairs"]
 
 
 class DpoSettings(Settings):
-    """`beta` as above; `anchor` weighs the winners' own loss; `shift` moves training times toward noise."""
+    """`beta` as above; `anchor` and `replay` weigh the losses of winners and of real clips; `batch` counts pairs."""
 
     beta: float = 100.0
-    anchor: float = 2.0
+    anchor: float = 1.0
+    replay: float = 10.0
     batch: int = 16
+    replay_batch: int = 32
     shift: float = 3.0
 
 
@@ -48,7 +53,7 @@ class PairErrors:
 
 
 def dpo_loss(errors: PairErrors, weight: Errors, settings: DpoSettings) -> tuple[Tensor, dict[str, Tensor]]:
-    """The loss above, averaged over pairs by weight, and what to watch. ln 2 + anchor where policy is reference."""
+    """The loss above without replay, by weight, and what to watch. ln 2 + anchor where policy is reference."""
     winner_gap = errors.winner - errors.winner_reference
     loser_gap = errors.loser - errors.loser_reference
     margin = -settings.beta / 2 * (winner_gap - loser_gap)
@@ -65,11 +70,12 @@ def dpo_loss(errors: PairErrors, weight: Errors, settings: DpoSettings) -> tuple
 
 @dataclass
 class FlowDpo:
-    """The objective for the training loop: a batch of pairs, times and noise for each step, from the step's number."""
+    """The objective for the training loop: pairs, times and noise of a step from its number; `real` is the replay."""
 
     policy: VideoTransformer
     reference: VideoTransformer
     pairs: Pairs
+    real: Loss
     settings: DpoSettings
     seed: int
 
@@ -85,4 +91,6 @@ class FlowDpo:
         winner, loser = flow.velocity_error(self.policy(noisy, t, words), x0, t).chunk(2)
         with torch.no_grad():
             fixed = flow.velocity_error(self.reference(noisy, t, words), x0, t).chunk(2)
-        return dpo_loss(PairErrors(winner, loser, *fixed), self.pairs.weight[chosen], self.settings)
+        loss, watched = dpo_loss(PairErrors(winner, loser, *fixed), self.pairs.weight[chosen], self.settings)
+        real, _ = self.real(step)
+        return loss + self.settings.replay * real, {**watched, "real": real.detach()}

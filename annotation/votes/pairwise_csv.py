@@ -51,7 +51,7 @@ def read(
 
     Raises:
         ConfigError: a key or a verdict that is not one of ours, or no prompt or verdict column.
-        ImportRefusedError: a column that the file lacks, a short row, an unknown verdict, a missing or unreadable video.
+        ImportRefusedError: a column that the file lacks, a short row, an unknown verdict, an unreadable video.
     """
     source = Source(path)
     meaning = {word: _verdict(verdict) for word, verdict in verdicts.items()}

@@ -38,8 +38,8 @@ class DemoRecipe(Settings):
     people: int = 12
     overlap: int = 3  # people who judge one comparison
     contrasts: int = 3  # pairs to learn from, a prompt
-    steps: int = 250
-    batch: int = 16  # pairs
+    steps: int = 180
+    batch: int = 16  # pairs, beside twice as many real clips
     workers: int = 2
 
 
@@ -68,8 +68,9 @@ class Loop:
     def align_beside_control(self, study: str) -> None:
         """DPO on the preferences; beside it the same compute, rollouts included, on more pretraining."""
         told = self.recipe
-        aligned = ("align", "dpo", "--study", study, f"fit.steps={told.steps}", f"dpo.batch={told.batch}")
-        compute = told.prompts * told.seeds * A_ROLLOUT + told.steps * told.batch * A_PAIR
+        amounts = (f"dpo.batch={told.batch}", f"dpo.replay_batch={2 * told.batch}")
+        aligned = ("align", "dpo", "--study", study, f"fit.steps={told.steps}", *amounts)
+        compute = told.prompts * told.seeds * A_ROLLOUT + told.steps * told.batch * (A_PAIR + 2 * A_CLIP)
         going_on = ("start=shipped", "fit.optimiser=adamw", "fit.lr=3e-4", "fit.ema=0.95", "fit.save_every=50")
         control = ("model", "pretrain", f"fit.steps={compute // (32 * A_CLIP)}", "batch=32", *going_on)
         together = [

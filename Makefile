@@ -17,7 +17,7 @@ demo: setup
 	$(BIN)/palate demo
 
 test: setup
-	$(BIN)/pytest -m "not slow"
+	$(BIN)/pytest -m "not slow" -n 2
 
 test-slow: setup
 	$(BIN)/pytest -m slow --ignore=tests/test_annotation_e2e.py --ignore=tests/test_annotation_load.py

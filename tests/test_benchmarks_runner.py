@@ -50,12 +50,14 @@ def work(tmp_path: Path, system: str = "renderer") -> Answering:
 
 
 def test_cases_are_distinct_the_same_again_and_disjoint_between_splits() -> None:
-    train, held = suite.cases("train", 500), suite.cases("heldout", 500)
-    assert [case.id for case in train] == [case.id for case in suite.cases("train", 500)]
+    train, held = suite.cases("train", 300), suite.cases("heldout", 300)
+    assert [case.id for case in train] == [case.id for case in suite.cases("train", 300)]
     meanings = [{shapes.parse(case.prompt).meaning for case in cases} for cases in (train, held)]
-    assert len(meanings[0]) == len(meanings[1]) == 500
+    assert len(meanings[0]) == len(meanings[1]) == 300
     assert not meanings[0] & meanings[1]
     assert {case.split for case in held} == {"heldout"}
+    with pytest.raises(DataError, match="fewer than 5000 cases"):
+        suite.cases("heldout", 5000)
     with pytest.raises(DataError, match="no split"):
         suite.cases("test", 5)
 

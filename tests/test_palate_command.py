@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 
@@ -146,7 +147,9 @@ def test_a_broken_command_does_not_take_the_others_with_it(plugged):
 def test_stopped(plugged):
     command = [sys.executable, "-m", "palate", "plugin", "hang"]
     env, pipe = environment(plugged), subprocess.PIPE
-    with subprocess.Popen(command, text=True, env=env, stdout=pipe, stderr=pipe) as running:
+    # A shell that runs the tests in the background has told its children to ignore Ctrl+C.
+    heed = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    with subprocess.Popen(command, text=True, env=env, stdout=pipe, stderr=pipe, preexec_fn=heed) as running:
         assert running.stdout
         assert running.stdout.readline() == "ready\n"
         running.send_signal(signal.SIGINT)

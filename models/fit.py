@@ -77,12 +77,15 @@ def fit(
         for optimiser in optimisers:
             optimiser.step()
         average.update(model, step)
-        if step % 50 == 0 or step == settings.steps - 1:
+        last = step == settings.steps - 1
+        save = (step + 1) % settings.save_every == 0 or last
+        if step % 50 == 0 or save:  # what is saved has been looked at, so a saved state is a good one
             number = float(value.detach())
             if number != number:
                 raise FloatingPointError(f"the loss of step {step} is not a number; {state} holds the last good state")
-            watch(Progress(step, number, {name: float(metric) for name, metric in metrics.items()}))
-        if (step + 1) % settings.save_every == 0 or step == settings.steps - 1:
+            if step % 50 == 0 or last:
+                watch(Progress(step, number, {name: float(metric) for name, metric in metrics.items()}))
+        if save:
             _save(state, identity, step + 1, model, average, optimisers)
     average.copy_to(model)
     return model

@@ -16,9 +16,9 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from models.muon import Muon
-from models.weights import write_atomically
 from palate.config import Settings
 from palate.errors import CheckpointError
+from palate.files import whole_file
 
 Optimisers = list[torch.optim.Optimizer]
 Loss = Callable[[int], tuple[Tensor, dict[str, Tensor]]]
@@ -140,7 +140,8 @@ def _save(path: Path, identity: str, step: int, model: nn.Module, average: _Aver
         "optimisers": [optimiser.state_dict() for optimiser in optimisers],
     }
     torch.save(state, buffer)
-    write_atomically(path, buffer.getvalue())
+    with whole_file(path) as file:
+        file.write(buffer.getbuffer())
 
 
 def _resume(path: Path, identity: str, model: nn.Module, average: _Average, optimisers: Optimisers) -> int:

@@ -2,8 +2,6 @@
 
 import hashlib
 import json
-import os
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,33 +12,18 @@ from safetensors.torch import save
 from torch import Tensor
 
 from palate.errors import CheckpointError
+from palate.files import whole_file
 
 Card = dict[str, Any]  # what a checkpoint says of itself: JSON
 SHIPPED = Path(__file__).parent / "shipped" / "shapes.safetensors"
-
-
-def write_atomically(path: Path, content: bytes) -> None:
-    """The old file, or the new one whole: never a part. Raises CheckpointError where the disk refuses."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except OSError as error:
-        Path(temporary).unlink(missing_ok=True)
-        raise CheckpointError(
-            f"cannot write {path} ({error.strerror})", "free some space; the last file is intact"
-        ) from error
 
 
 def save_checkpoint(path: Path, tensors: Mapping[str, Tensor], card: Card) -> str:
     """Writes tensors and card; returns the file's SHA-256. The same content gives the same bytes."""
     ordered = {name: tensors[name].detach().cpu().contiguous() for name in sorted(tensors)}
     content = save(ordered, {"card": json.dumps(card, sort_keys=True)})
-    write_atomically(path, content)
+    with whole_file(path) as file:
+        file.write(content)
     return hashlib.sha256(content).hexdigest()
 
 

@@ -31,8 +31,12 @@ class StoreError(PalateError):
     """The database cannot be opened, read or written."""
 
 
+class FileError(PalateError):
+    """A place on disk that cannot be written."""
+
+
 class MediaError(PalateError):
-    """A video or audio file that is missing, truncated, unreadable or unwritable."""
+    """A video or audio file that is missing, truncated or unreadable."""
 
 
 class ImportRefusedError(PalateError):

@@ -11,15 +11,13 @@ directions, so that edges stay edges; the remaining error is the rounding of the
 import hashlib
 import io
 import math
-import os
 import re
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 from typing import Any, BinaryIO
-from uuid import uuid4
 
 import av
 import numpy as np
@@ -32,6 +30,7 @@ from av.video.reformatter import ColorPrimaries, ColorRange, Colorspace, ColorTr
 from numpy.typing import ArrayLike, NDArray
 
 from palate.errors import DataError, MediaError
+from palate.files import whole_file
 from palate.records import MediaName
 
 Frames = NDArray[np.uint8]
@@ -64,10 +63,11 @@ def encode_video(path: Path, frames: Frames, fps: float, scale: int = 1) -> None
     """Write uint8 (T, H, W, 3) as an mp4 of (H * scale, W * scale). The file appears whole or not at all.
 
     Raises:
-        MediaError: frames of another type or shape, none at all, an odd size, or a place that cannot be written.
+        MediaError: frames of another type or shape, none at all, or an odd size.
+        FileError: a place that cannot be written.
     """
     data = _encoded(frames, fps, scale)
-    with _whole_file(path) as file:
+    with whole_file(path) as file:
         file.write(data)
 
 
@@ -175,28 +175,9 @@ class MediaFolder:
         name = hashlib.sha256(data).hexdigest() + suffix
         place = self._place(name)
         if not place.exists():
-            with _whole_file(place) as file:
+            with whole_file(place) as file:
                 file.write(data)
         return name
-
-
-@contextmanager
-def _whole_file(path: Path) -> Iterator[BinaryIO]:
-    """A file that appears at `path` when it is complete and on disk; after any error nothing is left."""
-    part = path.with_name(f".{uuid4().hex}.part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with part.open("xb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        part.replace(path)
-    except OSError as error:
-        remedy = "free some space there, or check that the folder may be written, and run the same command again"
-        raise MediaError(f"{path} cannot be written ({error.strerror})", remedy) from error
-    finally:
-        with suppress(OSError):
-            part.unlink()
 
 
 def _encoded(frames: Frames, fps: float, scale: int) -> bytes:

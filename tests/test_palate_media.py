@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from palate import shapes
-from palate.errors import DataError, MediaError
+from palate.errors import DataError, FileError, MediaError
 from palate.media import MediaFolder, decode_video, encode_video, pick_frames, shrink
 
 SCALE = 8
@@ -253,13 +253,13 @@ def test_a_full_disk_leaves_nothing_half_written(small_disk):
         for _ in range(100):
             kept.append(folder.add_video(noise.integers(0, 256, (2, 128, 128, 3), np.uint8), 8.0))
 
-    with pytest.raises(MediaError, match=r"No space left on device.*free some space"):
+    with pytest.raises(FileError, match=r"No space left on device.*free some space"):
         fill()
     assert kept
     assert sorted(path.name for path in files(small_disk)) == sorted(kept)
     for name in kept:
         folder.video(name)
-    with pytest.raises(MediaError, match="No space left"):
+    with pytest.raises(FileError, match="No space left"):
         encode_video(small_disk / "a.mp4", noise.integers(0, 256, (9, 256, 256, 3), np.uint8), 8.0)
     assert sorted(path.name for path in files(small_disk)) == sorted(kept)
 
@@ -276,5 +276,5 @@ def test_a_stop_while_writing_leaves_nothing(tmp_path, monkeypatch):
 
 def test_a_place_that_cannot_be_written(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(MediaError, match="cannot be written"):
+    with pytest.raises(FileError, match="cannot be written"):
         MediaFolder(tmp_path / "file").add_video(moving_edges(), 8.0, SCALE)

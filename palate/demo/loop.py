@@ -12,6 +12,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 import click
 
@@ -65,24 +66,31 @@ class Loop:
             self._run("annotate", "simulate", "--study", study, *people)
         self._run("annotate", "prefer", "--study", study, "--contrasts", str(self.recipe.contrasts))
 
-    def align_beside_control(self, study: str) -> None:
-        """DPO on the preferences; beside it the same compute, rollouts included, on more pretraining."""
+    def control(self) -> subprocess.Popen[bytes]:
+        """Starts, beside everything else, what the loop is measured against: the aligned model's compute, rollouts
+        included, spent on more pretraining."""
         told = self.recipe
-        amounts = (f"dpo.batch={told.batch}", f"dpo.replay_batch={2 * told.batch}")
-        aligned = ("align", "dpo", "--study", study, f"fit.steps={told.steps}", *amounts)
         compute = told.prompts * told.seeds * A_ROLLOUT + told.steps * told.batch * (A_PAIR + 2 * A_CLIP)
+        steps = ("batch=32", f"fit.steps={compute // (32 * A_CLIP)}")
         going_on = ("start=shipped", "fit.optimiser=adamw", "fit.lr=3e-4", "fit.ema=0.95", "fit.save_every=50")
-        control = ("model", "pretrain", f"fit.steps={compute // (32 * A_CLIP)}", "batch=32", *going_on)
-        together = [
-            self._start(*work, "--out", str(self.folder / name), f"seed={self.recipe.seed}")
-            for name, work in (("aligned", aligned), ("control", control))
-        ]
-        codes = [process.wait() for process in together]
-        if any(codes):
-            raise PalateError("training stopped", "see the line above; run `palate demo` again to go on")
+        log = self.folder / "control.log"
+        with log.open("wb") as file:
+            return self._start("model", "pretrain", *steps, *going_on, *self._trained("control"), output=file)
+
+    def align(self, study: str) -> None:
+        """DPO on the preferences."""
+        told = self.recipe
+        amounts = (f"fit.steps={told.steps}", f"dpo.batch={told.batch}", f"dpo.replay_batch={2 * told.batch}")
+        _finish(
+            self._start("align", "dpo", "--study", study, *amounts, *self._trained("aligned")), "see the line above"
+        )
+
+    def _trained(self, system: str) -> tuple[str, ...]:
+        return "--out", str(self.folder / system), f"seed={self.recipe.seed}"
 
     def examine(self, system: str) -> None:
-        """Blind comparisons of a system with the base on the held-out cases."""
+        """Asks a trained system the held-out cases, and people to compare its answers with the base's, blind."""
+        self.answers(system, "heldout", self.recipe.cases, checkpoint=self.folder / system / "generator.safetensors")
         study = f"{system} against base"
         names = ("--candidate", system, "--baseline", "base", "--suite", SUITE, "--repeat", "0")
         self._run("annotate", "plan", "--study", study, *names, "--seed", str(self.recipe.seed))
@@ -93,11 +101,17 @@ class Loop:
         click.secho(f"$ palate {_shell(arguments)}", dim=True)
         command.main([*arguments, "--store", self.store], prog_name="palate", standalone_mode=False)
 
-    def _start(self, *arguments: str) -> subprocess.Popen[bytes]:
+    def _start(self, *arguments: str, output: IO[bytes] | None = None) -> subprocess.Popen[bytes]:
         """In a process of one thread, so that two can run side by side and give the same numbers on any machine."""
-        click.secho(f"$ palate {_shell(arguments)} &", dim=True)
+        click.secho(f"$ palate {_shell(arguments)}{f' > {output.name} &' if output else ''}", dim=True)
         environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-        return subprocess.Popen([sys.executable, "-m", "palate", *arguments, "--store", self.store], env=environment)
+        command = [sys.executable, "-m", "palate", *arguments, "--store", self.store]
+        return subprocess.Popen(command, env=environment, stdout=output, stderr=output)
+
+
+def _finish(process: subprocess.Popen[bytes], where: str) -> None:
+    if process.wait():
+        raise PalateError("training stopped", f"{where}; run `palate demo` again to go on")
 
 
 def demo(recipe: DemoRecipe, folder: Path) -> dict[str, object]:
@@ -106,13 +120,14 @@ def demo(recipe: DemoRecipe, folder: Path) -> dict[str, object]:
     folder.mkdir(parents=True, exist_ok=True)
     store = str(folder / "palate.db")
     loop = Loop(recipe, folder, store)
+    control = loop.control()
     loop.answers("base", "heldout", recipe.cases)
     loop.answers("base", "train", recipe.prompts, recipe.seeds)
     loop.knockout("taste")
-    loop.align_beside_control("taste")
-    for system in ("aligned", "control"):
-        loop.answers(system, "heldout", recipe.cases, checkpoint=folder / system / "generator.safetensors")
-        loop.examine(system)
+    loop.align("taste")
+    loop.examine("aligned")
+    _finish(control, f"see {folder / 'control.log'}")
+    loop.examine("control")
     with Store(store) as record:
         found = Findings.read(record, SUITE)
     click.echo(f"\n{found.text()}\n")

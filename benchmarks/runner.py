@@ -8,6 +8,7 @@ stored is not made again.
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from functools import cache
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar
@@ -92,25 +93,25 @@ def _spread(work: Answering[Any], chunks: list[list[tuple[Case, int]]], workers:
         yield from pool.map(_answer_chunk, chunks)
 
 
-@dataclass
-class _Worker:
-    work: Answering[Any]
-    generator: Generator[Any]
-    media: MediaFolder
-
-
-_worker: _Worker | None = None  # one a process, set by the pool
+_work: Answering[Any] | None = None  # one a process, set by the pool
 
 
 def _start(work: Answering[Any]) -> None:
-    global _worker
-    _worker = _Worker(work, work.load(), MediaFolder(work.media))
+    global _work
+    _work = work
+
+
+@cache
+def _generator() -> Generator[Any]:
+    """Loaded with the first chunk and not as the process starts, where an error would only break the pool."""
+    assert _work is not None
+    return _work.load()
 
 
 def _answer_chunk(chunk: list[tuple[Case, int]]) -> list[Record]:
-    assert _worker is not None
-    work, media = _worker.work, _worker.media
-    clips = _worker.generator.clips([case.prompt for case, _ in chunk], [seed for _, seed in chunk], work.sampler)
+    assert _work is not None
+    work, media = _work, MediaFolder(_work.media)
+    clips = _generator().clips([case.prompt for case, _ in chunk], [seed for _, seed in chunk], work.sampler)
     records: list[Record] = []
     for (case, seed), frames in zip(chunk, clips):
         name = media.add_video(frames, work.fps, SCALE)

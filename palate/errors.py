@@ -18,6 +18,10 @@ class PalateError(Exception):
         self.problem = problem
         self.remedy = remedy
 
+    def __reduce__(self) -> tuple[type["PalateError"], tuple[str, str]]:
+        """So that it comes whole out of a worker process."""
+        return type(self), (self.problem, self.remedy)
+
 
 class ConfigError(PalateError):
     """A recipe or an override that does not fit its schema."""

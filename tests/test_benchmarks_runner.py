@@ -1,6 +1,7 @@
 """The shapes suite and the runner: the same answers however many workers, however often it is stopped."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -10,9 +11,10 @@ from numpy.typing import NDArray
 
 from benchmarks import shapes as suite
 from benchmarks.runner import CHUNK, Answering, answer, seed_of
+from models.generator import Generator
 from palate import shapes
 from palate.config import Settings
-from palate.errors import DataError
+from palate.errors import CheckpointError, DataError
 from palate.records import Sample, Score
 from palate.store import Store
 from rewards.programmatic import SCORERS, STRICT, shapes_scores
@@ -88,6 +90,16 @@ def test_workers_and_restarts_change_nothing_and_nothing_is_made_twice(tmp_path:
         assert store.count(Sample) == 2 * CHUNK
         answer(store, cases, 2, work(tmp_path / "two"), 2, "again")
         assert (tmp_path / "two" / "calls").read_text().split() == made
+
+
+def test_a_generator_that_cannot_be_loaded_says_why_in_one_line(tmp_path: Path) -> None:
+    (tmp_path / "cut.safetensors").write_bytes(b"cut")
+    broken = replace(work(tmp_path), load=partial(Generator.load_for_worker, tmp_path / "cut.safetensors"))
+    with (
+        Store(str(tmp_path / "record.db")) as store,
+        pytest.raises(CheckpointError, match=r"cut\.safetensors is not a whole checkpoint .*: copy it again"),
+    ):
+        answer(store, suite.cases("heldout", 3), 1, broken, 1, "broken")
 
 
 def test_seeds_differ_between_cases_and_indices_but_not_between_systems() -> None:

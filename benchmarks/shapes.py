@@ -20,12 +20,14 @@ def cases(split: str, count: int, seed: int = 0) -> list[Case]:
     part = cast("shapes.Split", split)
     rng = np.random.default_rng([seed, split == "heldout"])
     scenes: dict[str, shapes.Scene] = {}
-    for _ in range(100 * count + 1000):
-        if len(scenes) == count:
-            return [_case(scene, part) for scene in scenes.values()]
+    repeats = 0  # in a row; each scene of these families comes up once in 600 draws or oftener
+    while len(scenes) < count and repeats < 10_000:
         scene = shapes.draw_scene(rng, part, FAMILIES)
+        repeats = repeats + 1 if scene.meaning in scenes else 0
         scenes.setdefault(scene.meaning, scene)
-    raise DataError(f"the {split} split has fewer than {count} cases", "ask for fewer")
+    if len(scenes) < count:
+        raise DataError(f"the {split} split has fewer than {count} cases", f"ask for {len(scenes)} or fewer")
+    return [_case(scene, part) for scene in scenes.values()]
 
 
 def _case(scene: shapes.Scene, split: shapes.Split) -> Case:

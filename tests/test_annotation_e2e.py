@@ -20,11 +20,12 @@ import httpx
 import numpy as np
 import pytest
 
+from annotation.answers import REFUSED, WITHDRAWN
 from annotation.client import Client, StudioError
 from annotation.design import blind_name, versus
 from annotation.interface import questions
 from annotation.studio import Home, running
-from annotation.sync import REFUSED, WITHDRAWN, pull, push, title
+from annotation.sync import pull, push, title
 from palate.records import OVERALL, Case, Comparison, Judgement, Sample, Side, Verdict
 from palate.store import Store
 

@@ -11,10 +11,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from annotation.answers import REFUSED, WITHDRAWN, changes, judgements
 from annotation.export import SHOWN, export_video, seconds
 from annotation.interface import INTERFACES, Question, axes_of, labelling_xml, questions
 from annotation.studio import Home, StudioError, running
-from annotation.sync import REFUSED, WITHDRAWN, changes, judgements, title
+from annotation.sync import title
 from palate.errors import DataError, MediaError
 from palate.media import decode_video, encode_video
 from palate.records import OVERALL, Case, Comparison, Judgement, Sample, Side, Verdict

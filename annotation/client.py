@@ -111,20 +111,22 @@ class Client:
 
     def add(self, project: int, tasks: Sequence[dict[str, str]]) -> None:
         """Add tasks in one transaction."""
-        self._ask("POST", f"/api/projects/{project}/import", json=[{"data": task} for task in tasks])
+        if tasks:
+            self._ask("POST", f"/api/projects/{project}/import", json=[{"data": task} for task in tasks])
 
     def pairs(self, project: int) -> set[str]:
         """What the tasks of a project call themselves in `pair`."""
-        return {task["data"].get("pair", "") for task in self._tasks(project, [])}
+        return {task["data"].get("pair", "") for task in self._tasks(project, "data")}
 
     def touched(self, project: int, since: str) -> list[int]:
         """The numbers of the tasks that were made, answered, or whose answers were changed after `since`."""
         late = {"filter": "filter:tasks:updated_at", "operator": "greater", "type": "Datetime", "value": since}
-        return [task["id"] for task in self._tasks(project, [late])]
+        return [task["id"] for task in self._tasks(project, "id", late)]
 
-    def _tasks(self, project: int, filters: list[dict[str, str]]) -> Iterator[dict[str, Any]]:
-        query = {"filters": {"conjunction": "and", "items": filters}}
-        for page in self._pages("/api/tasks", "tasks", project=project, fields="task_only", query=json.dumps(query)):
+    def _tasks(self, project: int, field: str, *filters: dict[str, str]) -> Iterator[dict[str, Any]]:
+        """One field of each task: the server takes three times as long for all of them."""
+        query = json.dumps({"filters": {"conjunction": "and", "items": filters}})
+        for page in self._pages("/api/tasks", "tasks", project=project, include=f"id,{field}", query=query):
             yield from page
 
     def annotated(self, project: int, ids: Sequence[int] | None = None) -> list[dict[str, Any]]:
@@ -145,6 +147,9 @@ class Client:
 
         Returns:
             The number of this arrangement.
+
+        Raises:
+            StudioError: the server may not call there, or cannot be reached.
         """
         for one in self._ask("GET", "/api/webhooks/", params={"project": project}):
             if one["headers"].keys() == headers.keys():

@@ -14,7 +14,7 @@ from annotation.design import blind_name
 from annotation.export import export_video, seconds
 from annotation.studio import Home
 from palate.media import MediaFolder
-from palate.records import Case, Comparison, Sample, Side
+from palate.records import Case, Comparison, Side
 
 _FILE = re.compile(r"[0-9a-f]{64}\.(mp4|wav|png)")
 
@@ -29,18 +29,17 @@ class Shelf:
     lengths: dict[str, Fraction] = field(default_factory=dict)
     clean: dict[tuple[str, Fraction], str] = field(default_factory=dict)
 
-    def task(self, comparison: Comparison, case: Case, samples: Mapping[str, Sample]) -> dict[str, str]:
+    def task(self, comparison: Comparison, case: Case, media: Mapping[str, str]) -> dict[str, str]:
         """What Label Studio is told of a comparison.
 
         Args:
-            samples: by id; both of the comparison have a video.
+            media: sample id -> its video; it has both of the comparison's.
 
         Raises:
             MediaError: a video is missing, cannot be read, or not be exported.
         """
         left, right = (
-            samples[comparison.candidate if comparison.candidate_side == side else comparison.baseline].media or ""
-            for side in Side
+            media[comparison.candidate if comparison.candidate_side == side else comparison.baseline] for side in Side
         )
         period = max(self._length(left), self._length(right))
         return {

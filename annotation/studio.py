@@ -46,6 +46,11 @@ class Home:
         """A file with the number of the server's process and its port, while one runs."""
         return self.folder / "process"
 
+    @property
+    def log(self) -> Path:
+        """What the server says."""
+        return self.folder / "log"
+
     @cached_property
     def token(self) -> str:
         """The administrator's token."""
@@ -93,9 +98,8 @@ def running(home: Home, port: int, program: Path | None = None) -> Iterator[Clie
     _check_port(home, port)
     environment = os.environ | _environment(home)  # makes the secrets, and with them the folder, closed to others
     home.served.mkdir(exist_ok=True)
-    log = home.folder / "log"
     command = [str(found), "start", "--no-browser", "--internal-host", "127.0.0.1", "--port", str(port)]
-    with os.fdopen(os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
+    with os.fdopen(os.open(home.log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
         try:
             process = subprocess.Popen(
                 [*command, "--data-dir", str((home.folder / "server").absolute())],
@@ -111,7 +115,7 @@ def running(home: Home, port: int, program: Path | None = None) -> Iterator[Clie
     home.process.write_text(f"{process.pid} {port}")
     try:
         with Client(f"http://127.0.0.1:{port}", home.token) as client:
-            _wait(client, process, log)
+            _wait(client, process, home.log)
             yield client
     finally:
         _stop(process)

@@ -1,5 +1,6 @@
 """`palate annotate serve | push | pull | watch`: people at a real Label Studio."""
 
+import os
 import signal
 import time
 from collections.abc import Callable, Iterator
@@ -40,6 +41,7 @@ def server_options(command: F) -> F:
 @store_option
 def serve(port: int, program: Path | None, store: str) -> None:
     """Run a Label Studio for this store's annotators until it is stopped."""
+    from annotation.client import StudioError
     from annotation.studio import ADMIN, running
     from palate.store import Store
 
@@ -50,9 +52,11 @@ def serve(port: int, program: Path | None, store: str) -> None:
         click.echo(f"annotators sign up at {client.invitation()}")
         click.echo(f"you log in as {ADMIN}, with the password in {home.folder / 'password'}; Ctrl+C stops the server")
         try:
-            signal.pause()
+            os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOWAIT)  # our only child is the server
         except KeyboardInterrupt:
             click.echo("stopping")
+        else:
+            raise StudioError("Label Studio has stopped by itself", f"read {home.log}")
 
 
 @click.command()
@@ -100,6 +104,7 @@ def pull(study: str, everything: bool, url: str, token: str | None, store: str, 
 @click.option("--listen", metavar="HOST:PORT", help="where the server's calls are taken; by default on loopback")
 @click.option("--callback", metavar="URL", help="how the server reaches that, where it is another machine")
 @click.option("--poll", is_flag=True, help="take no calls, only look")
+@click.option("--until-done", is_flag=True, help="stop when everything has been answered by as many as asked")
 @server_options
 @store_option
 def watch(
@@ -108,6 +113,7 @@ def watch(
     listen: str | None,
     callback: str | None,
     poll: bool,
+    until_done: bool,
     url: str,
     token: str | None,
     store: str,
@@ -123,7 +129,7 @@ def watch(
 
     from annotation.hook import HEADER, listening
     from annotation.studio import HOOK
-    from annotation.sync import pull, pushed
+    from annotation.sync import pull, pushed, waiting
 
     signal.signal(signal.SIGTERM, _interrupt)
     news, secret = Event(), secrets.token_hex(32)
@@ -138,10 +144,16 @@ def watch(
             arrangement = client.call_on_answers(project.id, address, {HEADER: secret})
             until_stopped.callback(client.call_no_more, arrangement)
             click.echo(f"study {study}: {client.url} calls {address}")
+        if until_done:
+            click.echo(f"study {study} waits for answers at {client.url}/projects/{project.id}/data?labeling=1")
         while True:
             news.clear()
-            if (found := pull(record, study, home, client)).added:
-                click.echo(f"study {study}: {found.added} new, {found.refused} of those read are refused")
+            found = pull(record, study, home, client)
+            left = waiting(record, study, project.overlap)
+            if found.added:
+                click.echo(f"study {study}: {found.added} new, {found.refused} of those read refused; {left} to answer")
+            if until_done and not left:
+                break
             time.sleep(PAUSE)
             news.wait(every)
 

@@ -4,13 +4,14 @@ Label Studio is told nothing that unblinds, because everybody who may log in can
 and their files have opaque names, and which side is the candidate stays in our record.
 """
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
 
-from annotation.answers import REFUSED, changes, judgements, standing
+from annotation.answers import REFUSED, WITHDRAWN, changes, judgements, standing
 from annotation.client import Client, Project, StudioError
 from annotation.interface import Question, axes_of, guide_html, labelling_xml
 from annotation.shelf import Shelf
@@ -51,7 +52,7 @@ def push(
     """Make every comparison of a study that has two videos a task, unless it is one already.
 
     Args:
-        told: called with the number of tasks that have just arrived.
+        told: called with the number of tasks that have just arrived, from another thread.
 
     Returns:
         How many tasks were new.
@@ -62,25 +63,33 @@ def push(
         MediaError: a video is missing or cannot be read.
     """
     due = {home.opaque("pair", one.id): one for one in store.select(Comparison, study=study) if one.candidate_side}
-    project = client.project(title(home, study))
-    for pair in client.pairs(project.id) if project and project.tasks else ():
-        due.pop(pair, None)
-    shown = [sample for one in due.values() for sample in (one.candidate, one.baseline)]
-    samples = {one.id: one for one in store.select(Sample, id=shown) if one.media}
-    due = {pair: one for pair, one in due.items() if one.candidate in samples and one.baseline in samples}
-    if not due and (project is None or not project.tasks):
+    if not due:
         raise DataError(f"study {study} has no pair of videos to show", "plan it first with `palate annotate plan`")
-    project = _as_asked(client, project, title(home, study), asked, overlap)
+    project = _project(home, client, study, asked, overlap)
+    for pair in client.pairs(project.id) if project.tasks else ():
+        due.pop(pair, None)
     folder = home.served / _folder(home, study)
     folder.mkdir(mode=0o755, parents=True, exist_ok=True)
     client.serve_folder(project.id, str(folder.absolute()))
-    cases = {one.id: one for one in store.select(Case, id={one.case for one in due.values()})}
     shelf = Shelf(store.media, home, folder)
+
+    def tasks(part: Sequence[Comparison]) -> list[dict[str, str]]:
+        shown = {sample for one in part for sample in (one.candidate, one.baseline)}
+        media = {one.id: one.media for one in store.select(Sample, id=shown) if one.media}
+        cases = {one.id: one for one in store.select(Case, id={one.case for one in part})}
+        return [
+            shelf.task(one, cases[one.case], media) for one in part if one.candidate in media and one.baseline in media
+        ]
+
+    def send(tasks: Sequence[dict[str, str]]) -> int:
+        client.add(project.id, tasks)
+        told(len(tasks))
+        return len(tasks)
+
     # By name, which is as good as at random: the order says nothing of cases, systems, gold or repeats.
-    for part in _parts([due[pair] for pair in sorted(due)]):
-        client.add(project.id, [shelf.task(one, cases[one.case], samples) for one in part])
-        told(len(part))
-    return len(due)
+    parts = _parts([due[pair] for pair in sorted(due)])
+    with ThreadPoolExecutor(1) as sender:  # the next tasks are made while the server takes these
+        return sum(sender.map(send, map(tasks, parts)))
 
 
 def pull(store: Store, study: str, home: Home, client: Client, everything: bool = False) -> Pulled:
@@ -121,6 +130,14 @@ def pull(store: Store, study: str, home: Home, client: Client, everything: bool 
     return Pulled(len(read), refused, added)
 
 
+def waiting(store: Store, study: str, overlap: int) -> int:
+    """How many comparisons of a study fewer than `overlap` people have answered; to skip one is an answer."""
+    shown = [one.id for one in store.select(Comparison, study=study) if one.candidate_side]
+    rows = standing(store.select(Judgement, comparison=shown)).values()
+    answered = Counter(one.comparison for one in rows if not (one.skip or "").startswith((REFUSED, WITHDRAWN)))
+    return sum(answered[id] < overlap for id in shown)
+
+
 def pushed(client: Client, home: Home, study: str) -> Project:
     """The project of a study.
 
@@ -133,13 +150,12 @@ def pushed(client: Client, home: Home, study: str) -> Project:
     return project
 
 
-def _as_asked(
-    client: Client, project: Project | None, title: str, asked: tuple[Question, ...], overlap: int
-) -> Project:
-    """The project with this labelling page and overlap, made or changed where it has others."""
+def _project(home: Home, client: Client, study: str, asked: tuple[Question, ...], overlap: int) -> Project:
+    """The study's project, made or changed where it has another page or overlap."""
     page = labelling_xml(asked)
+    project = client.project(title(home, study))
     if project is None:
-        return client.create(title, page, guide_html(), overlap)
+        return client.create(title(home, study), page, guide_html(), overlap)
     if (project.page, project.overlap) != (page, overlap):
         client.redefine(project.id, page, overlap)
     return project

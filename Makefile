@@ -13,8 +13,9 @@ setup: .venv/installed
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable ".[dev]"
 	touch $@
 
-demo: setup
-	$(BIN)/palate demo
+# With ANNOTATE=label-studio people judge in a browser, and the loop waits for them; run it again to go on.
+demo: setup $(if $(ANNOTATE),label-studio)
+	$(BIN)/palate demo $(if $(ANNOTATE),--recipe palate/demo/$(ANNOTATE).toml --out demo-people)
 
 test: setup
 	$(BIN)/pytest -m "not slow" -n 2
@@ -23,21 +24,27 @@ test-slow: setup
 	$(BIN)/pytest -m slow --ignore=tests/test_annotation_e2e.py --ignore=tests/test_annotation_load.py
 
 # Label Studio wants older packages than ours, so it lives in an environment of its own.
-label-studio: setup
-	$(PYTHON) -m venv .venv-label-studio
-	.venv-label-studio/bin/pip install --quiet "label-studio==1.23.*"
+label-studio: setup .venv-label-studio/installed
 	ln -sf ../../.venv-label-studio/bin/label-studio $(BIN)/label-studio
 
+.venv-label-studio/installed:
+	$(PYTHON) -m venv .venv-label-studio
+	.venv-label-studio/bin/pip install --quiet --disable-pip-version-check "label-studio==1.23.*"
+	touch $@
+
+# A real server and a real browser; where Debian's chromium is missing it is installed, which takes root.
 test-e2e: label-studio
-	command -v chromedriver >/dev/null || { apt-get update -qq && apt-get install -y -qq chromium chromium-driver; }
+	command -v chromedriver >/dev/null || { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq chromium chromium-driver >/dev/null; }
 	$(BIN)/pytest tests/test_annotation_e2e.py
 
 test-load: label-studio
 	PALATE_LOAD=1 $(BIN)/pytest tests/test_annotation_load.py -s
 
 # Does a 95% interval cover 95%? Simulated truth, 1,000 studies a row, into docs/coverage.md (5 minutes).
+# What does the active design save? Into docs/active.md (1 minute).
 study: setup
 	$(BIN)/python tests/study/intervals.py
+	$(BIN)/python tests/study/active.py
 
 # Ours beside the peers, in one run and in an environment of its own (.venv-perf), into docs/speed.md.
 perf:
@@ -57,4 +64,4 @@ format: setup
 	$(BIN)/ruff check --fix .
 
 clean:
-	rm -rf demo runs
+	rm -rf demo demo-people runs

@@ -34,15 +34,18 @@ def dpo(
 ) -> None:
     """Flow-DPO on a study's preferences, with an anchor on the winners."""
     from alignment.train import DpoRecipe, align_dpo, evaluations
+    from annotation.preferences import standing
     from models.weights import SHIPPED
     from palate.config import load
-    from palate.records import Preference
+    from palate.records import Comparison, Judgement, Preference
     from palate.store import Store
 
     settings = load(DpoRecipe, recipe, overrides)
     wanted = {"study": study} | ({"policy": policy} if policy else {})
     with Store(store) as record:
-        chosen = list(record.select(Preference, **wanted))
+        comparisons = list(record.select(Comparison, study=study))
+        judgements = record.select(Judgement, comparison=[one.id for one in comparisons])
+        chosen = standing(record.select(Preference, **wanted), comparisons, judgements)
         aligned = align_dpo(record, chosen, base or SHIPPED, settings, out)
     path = out / "generator.safetensors"
     facts = {

@@ -100,13 +100,18 @@ def _copy(inside: InputContainer, part: Path, period: Fraction) -> None:
             for stream in streams
             if stream.codec_context.name in _SEI
         }
-        for turn in range(math.ceil(SHOWN / period)):
+        turns = math.ceil(SHOWN / period)
+        video = [dts for packet, _, dts in packets if packet.stream is streams[0]]
+        for turn in range(turns):
             for packet, pts, dts in packets:
                 again = av.Packet(bytes(packet))
                 again.time_base = packet.time_base
                 shift = round(turn * period / packet.time_base)
                 again.pts, again.dts = pts + shift, dts + shift
                 again.duration, again.is_keyframe = packet.duration, packet.is_keyframe
+                if turn == turns - 1 and packet.stream is streams[0] and dts == max(video):
+                    # Held to the end, so that both clips of a pair end together.
+                    again.duration = round(turns * period / packet.time_base) + min(video) - again.dts
                 for one in clean[packet.stream].filter(again) if packet.stream in clean else [again]:
                     one.stream = copies[packet.stream]
                     outside.mux(one)

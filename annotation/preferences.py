@@ -68,6 +68,33 @@ def preferences(comparisons: Iterable[Comparison], judgements: Iterable[Judgemen
     return sorted((one for one in decided if one), key=lambda one: one.id)
 
 
+def standing(
+    preferences: Iterable[Preference], comparisons: Iterable[Comparison], judgements: Iterable[Judgement]
+) -> list[Preference]:
+    """Those that rest on all that people say today of the samples they speak of, and on nothing that was taken back.
+
+    The record keeps what was once concluded. Judgements that come, change or go later make new preferences beside the
+    old ones; to learn from both would count the same people twice, or contradict them.
+
+    Args:
+        comparisons: of the preferences' studies.
+        judgements: of these comparisons.
+    """
+    pair = {one.id: (one.study, frozenset((one.candidate, one.baseline))) for one in comparisons if one.role != "gold"}
+    rows = {one.id: one for one in judgements if one.comparison in pair}
+    superseded = {one.supersedes for one in rows.values()}
+    said: dict[tuple[tuple[str, frozenset[str]], Axis, bool], set[str]] = defaultdict(set)
+    for one in rows.values():
+        for axis in one.verdicts if one.id not in superseded else ():
+            said[pair[one.comparison], axis, one.simulated].add(one.id)
+
+    def stands(one: Preference) -> bool:
+        about = {pair[rows[id].comparison] for id in one.judgements if id in rows}
+        return set(one.judgements) == set().union(*(said[which, one.axis, one.simulated] for which in about))
+
+    return [one for one in preferences if stands(one)]
+
+
 def _decide(
     study: str, case: str, first: str, second: str, simulated: bool, ballot: Mapping[str, Verdict], policy: Policy
 ) -> Preference | None:

@@ -22,6 +22,7 @@ from palate.config import Settings
 from palate.errors import DataError
 from palate.gsb import UNKNOWN_ANNOTATOR
 from palate.records import OVERALL, Axis, Comparison, Estimate, Judgement, Side, Verdict
+from palate.stats.agreement import alpha, count_table
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int_]
@@ -202,6 +203,20 @@ def table(answers: Answers, rule: Rule) -> list[Annotator]:
         others = score[unit[judged]] - np.log(np.maximum(skill.confusion[code, :, answers.outcome[judged] + 1], 1e-12))
         rows.append(_judged(_measured(answers, str(name), own, judged, unit, person, others), rule))
     return rows
+
+
+def alphas(answers: Answers) -> dict[Literal["nominal", "ordinal"], Estimate]:
+    """Krippendorff's alpha of all answers but those to gold, with an interval from a bootstrap over comparisons.
+
+    The ordinal one, to which bad against good is worse than bad against same, is the one to go by.
+    """
+    normal = ~answers.gold
+    counts = count_table(answers.comparison[normal], answers.outcome[normal] + 1, KINDS)
+    if counts.sum(1).max(initial=0) < 2:
+        note = "no comparison has two votes"
+        missing = Estimate(value=None, low=None, high=None, n=len(answers.outcome), method="Krippendorff", note=note)
+        return {"nominal": missing, "ordinal": missing}
+    return {"nominal": alpha(counts, "nominal"), "ordinal": alpha(counts, "ordinal")}
 
 
 def weights(rows: Sequence[Annotator]) -> dict[str, float]:

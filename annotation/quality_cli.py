@@ -1,7 +1,8 @@
 """`palate annotate quality`: whether to believe the annotators."""
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -28,7 +29,7 @@ def quality(study: str, recipe: Path | None, overrides: tuple[str, ...], store: 
     from dataclasses import asdict
 
     from annotation.export import seconds
-    from annotation.quality import Rule, answers, table
+    from annotation.quality import Rule, alphas, answers, table
     from palate.config import load
     from palate.records import Comparison, Judgement, Sample
     from palate.store import Store
@@ -44,14 +45,16 @@ def quality(study: str, recipe: Path | None, overrides: tuple[str, ...], store: 
         samples = [one for one in record.select(Sample, id=shown) if one.media]
         length = {name: float(seconds(record.media.path(name))) for name in {one.media for one in samples if one.media}}
         lengths = {one.id: length[one.media] for one in samples if one.media}
-        rows = table(answers(comparisons, people or given, lengths, rule.axis), rule)
+        found = answers(comparisons, people or given, lengths, rule.axis)
+    rows, alpha = table(found, rule), alphas(found)
     if as_json:
-        click.echo(json.dumps([asdict(row) for row in rows], default=lambda one: one.model_dump(mode="json")))
+        facts = {"annotators": [asdict(row) for row in rows], "alpha": alpha, "simulated": not people}
+        click.echo(json.dumps(facts, default=lambda one: one.model_dump(mode="json")))
     else:
-        click.echo(_text(rows, rule.axis, simulated=not people))
+        click.echo(_text(rows, alpha, rule.axis, simulated=not people))
 
 
-def _text(rows: "list[Annotator]", axis: str, simulated: bool) -> str:
+def _text(rows: "list[Annotator]", alpha: "Mapping[Any, Estimate]", axis: str, simulated: bool) -> str:
     from palate.report_text import table
 
     head = ["annotator", "votes", "gold", "left", "p left", "ties", "repeats alike", "as most", "pace"]
@@ -73,8 +76,10 @@ def _text(rows: "list[Annotator]", axis: str, simulated: bool) -> str:
         for row in rows
     ]
     kind = "SIMULATED people" if simulated else "people"
+    agreed = ", ".join(f"{metric} {_shown(one)}" for metric, one in alpha.items())
     foot = (
-        f"{kind} on {axis}. Pace is the time taken over the clip's length. Reliability: 0 is guessing, 1 always right."
+        f"{kind} on {axis}. Krippendorff's alpha: {agreed}.\n"
+        "Pace is the time taken over the clip's length. Reliability: 0 is guessing, 1 always right."
     )
     return f"{table([*head, 'reliability', 'weight', 'advice'], cells)}\n\n{foot}"
 

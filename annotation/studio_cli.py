@@ -1,5 +1,6 @@
 """`palate annotate serve | push | pull | watch`: people at a real Label Studio."""
 
+import os
 import signal
 import time
 from collections.abc import Callable, Iterator
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 F = TypeVar("F", bound=Callable[..., Any])
 
 PORT = 8080
+PAUSE = 1.0  # seconds between two pulls at least, however often the server calls
 study_option = click.option("--study", required=True, help="name of the experiment")
 
 
@@ -39,6 +41,7 @@ def server_options(command: F) -> F:
 @store_option
 def serve(port: int, program: Path | None, store: str) -> None:
     """Run a Label Studio for this store's annotators until it is stopped."""
+    from annotation.client import StudioError
     from annotation.studio import ADMIN, running
     from palate.store import Store
 
@@ -49,9 +52,11 @@ def serve(port: int, program: Path | None, store: str) -> None:
         click.echo(f"annotators sign up at {client.invitation()}")
         click.echo(f"you log in as {ADMIN}, with the password in {home.folder / 'password'}; Ctrl+C stops the server")
         try:
-            signal.pause()
+            os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOWAIT)  # our only child is the server
         except KeyboardInterrupt:
             click.echo("stopping")
+        else:
+            raise StudioError("Label Studio has stopped by itself", f"read {home.log}")
 
 
 @click.command()
@@ -95,21 +100,62 @@ def pull(study: str, everything: bool, url: str, token: str | None, store: str, 
 
 @click.command()
 @study_option
-@click.option("--every", type=click.FloatRange(min=1), default=10.0, show_default=True, help="seconds between looks")
+@click.option("--every", type=click.FloatRange(min=1), default=60.0, show_default=True, help="look unasked, in seconds")
+@click.option("--listen", metavar="HOST:PORT", help="where the server's calls are taken; by default on loopback")
+@click.option("--callback", metavar="URL", help="how the server reaches that, where it is another machine")
+@click.option("--poll", is_flag=True, help="take no calls, only look")
+@click.option("--until-done", is_flag=True, help="stop when everything has been answered by as many as asked")
 @server_options
 @store_option
-def watch(study: str, every: float, url: str, token: str | None, store: str) -> None:
-    """Pull again and again until stopped.
+def watch(
+    study: str,
+    every: float,
+    listen: str | None,
+    callback: str | None,
+    poll: bool,
+    until_done: bool,
+    url: str,
+    token: str | None,
+    store: str,
+) -> None:
+    """Pull whenever somebody has answered, until stopped.
 
-    It asks, and opens no port for the server to call: Label Studio's calls are neither signed nor repeated when lost.
+    The server calls when there is something new, with a secret that is made for this watch. Its calls are not repeated
+    when lost, so it is also looked at unasked.
     """
-    from annotation.sync import pull
+    import secrets
+    from contextlib import ExitStack
+    from threading import Event
 
-    with _connected(store, url, token) as (record, home, client):
+    from annotation.hook import HEADER, listening
+    from annotation.studio import HOOK
+    from annotation.sync import pull, pushed, waiting
+
+    signal.signal(signal.SIGTERM, _interrupt)
+    news, secret = Event(), secrets.token_hex(32)
+    host, _, port = (listen or f"{HOOK}:0").rpartition(":")
+    if not host or not port.isdigit():
+        raise click.BadParameter(f"{listen!r} is not HOST:PORT", param_hint="--listen")
+    with _connected(store, url, token) as (record, home, client), ExitStack() as until_stopped:
+        project = pushed(client, home, study)
+        if not poll:
+            number = until_stopped.enter_context(listening(host, int(port), secret, news.set))
+            address = callback or f"http://{host}:{number}/"
+            arrangement = client.call_on_answers(project.id, address, {HEADER: secret})
+            until_stopped.callback(client.call_no_more, arrangement)
+            click.echo(f"study {study}: {client.url} calls {address}")
+        if until_done:
+            click.echo(f"study {study} waits for answers at {client.url}/projects/{project.id}/data?labeling=1")
         while True:
-            if (found := pull(record, study, home, client)).added:
-                click.echo(f"study {study}: {found.added} new, {found.refused} of those read are refused")
-            time.sleep(every)
+            news.clear()
+            found = pull(record, study, home, client)
+            left = waiting(record, study, project.overlap)
+            if found.added:
+                click.echo(f"study {study}: {found.added} new, {found.refused} of those read refused; {left} to answer")
+            if until_done and not left:
+                break
+            time.sleep(PAUSE)
+            news.wait(every)
 
 
 @contextmanager

@@ -1,49 +1,24 @@
 """The active design finds the best of several systems with fewer votes than asking at random; and it stays blind."""
 
 from collections import Counter
-from itertools import combinations
 
 import numpy as np
 import pytest
 from scipy.special import expit
 
 from annotation.active import believed, next_round, top_two
-from annotation.simulate import rao_kupper
 from palate.errors import DataError
 from palate.records import Case, Comparison, Judgement, Sample, Side, Verdict
+from tests.study.active import walks
 
-TRUTH = np.array([0.5, 0.2, 0.0, -0.3, -0.6, -0.9, -1.2, -1.5])
 CASES = [Case(suite="suite", prompt=f"prompt {number}").id for number in range(30)]
 
 
-def found_the_best(seed: int, budget: int, active: bool) -> list[bool]:
-    """After each 40 votes, whether the system believed to be best is the best."""
-    rng = np.random.default_rng(seed)
-    truth = rng.permutation(TRUTH)
-    everyone = list(combinations(range(len(truth)), 2))
-    points = np.zeros((len(truth), len(truth)))
-    right = []
-    for _ in range(budget // 40):
-        drawn = top_two(points, 40, rng) if active else [everyone[one] for one in rng.integers(len(everyone), size=40)]
-        for i, j in drawn:
-            good, same, _ = (float(chance) for chance in rao_kupper(truth[i] - truth[j], 2.45))
-            draw = rng.random()
-            won = 1.0 if draw < good else 0.5 if draw < good + same else 0.0
-            points[i, j] += won
-            points[j, i] += 1 - won
-        right.append(believed(points)[0].argmax() == truth.argmax())
-    return right
-
-
 def test_it_saves_votes_over_many_seeds():
-    def votes(active: bool) -> int:
-        """From how many votes on the best is found in nine of ten seeds."""
-        found = np.mean([found_the_best(seed, 1200, active) for seed in range(30)], axis=0)
-        return 40 * (int(np.flatnonzero(found < 0.9)[-1]) + 2)
-
-    active, uniform = votes(True), votes(False)
-    print(f"the best of 8 is found in 9 of 10 seeds from {uniform} votes on at random, from {active} on if active")
-    assert active <= 0.7 * uniform
+    uniform, active = (walks(30, active=active) for active in (False, True))
+    assert active.found() <= 0.7 * uniform.found()
+    width = float(uniform.width[:, -1].mean())
+    assert active.narrow(width) <= 0.5 * uniform.narrow(width)
 
 
 def test_strengths_are_at_the_maximum_of_what_is_believed():

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from annotation.design import advance, knockout_round
-from annotation.preferences import Policy, contrasts, preferences
+from annotation.preferences import Policy, contrasts, preferences, standing
 from annotation.simulate import Population, Taste
 from palate.records import Case, Comparison, Judgement, Preference, Sample, Side, Verdict
 
@@ -251,3 +251,30 @@ def test_best_against_beaten_is_a_wider_and_surer_contrast_than_a_random_pair():
     assert (random > 0).mean() < 0.83  # four random pairs a case, one vote each
     assert (chosen > 0).mean() > 0.87
     assert chosen.mean() > 1.25 * random.mean()
+
+
+@settings(max_examples=50)
+@given(st.text("gsbx-", min_size=1, max_size=6), st.text("gsb", min_size=1, max_size=3), st.booleans())
+def test_a_preference_stands_until_somebody_says_something_else_of_its_samples(first, second, chained):
+    other, twin = compare(B, C), compare(A, B, Side.RIGHT, role="repeat")
+    everything, given = [SHOWN, other, twin], votes(first) + votes(second, other)
+
+    def concluded(given: list[Judgement]) -> list[Preference]:
+        found = preferences(everything, given, Policy())
+        return contrasts(found, 3) if chained else found
+
+    found = concluded(given)
+    assert standing(found, everything, given) == found
+    for late in (
+        vote("good", 9),
+        vote("good", 9, twin),
+        vote("bad", 0, supersedes=given[0]),
+        vote(None, 0, SHOWN, given[0]),
+    ):
+        now = [*given, late]
+        kept = standing(found, everything, now)
+        if late.supersedes is None or given[0].verdicts:
+            assert kept == [one for one in found if {one.winner, one.loser} == {B, C}]
+        assert standing(concluded(now), everything, now) == concluded(now)
+    assert standing(found, everything, [*given, vote("good", 9, compare(role="gold"))]) == found
+    assert standing(found, everything, [*given, vote("good", 9, simulated=True)]) == found

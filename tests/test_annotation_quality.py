@@ -1,15 +1,17 @@
 """In simulations whose truth is known the careless are found, and without them the result lies nearer the truth."""
 
 import json
+from dataclasses import fields
 from itertools import product
 
+import krippendorff
 import numpy as np
 import pytest
 from click.testing import CliRunner
 from scipy.special import softmax
 
 from annotation.cli import annotate
-from annotation.quality import Answers, Rule, dawid_skene, table, weights
+from annotation.quality import Answers, Rule, alphas, dawid_skene, table, weights
 from annotation.simulate import rao_kupper
 from palate.errors import DataError
 from palate.records import Case, Comparison, Judgement, Record, Sample, Side, Verdict
@@ -122,6 +124,28 @@ def test_dawid_and_skene_climb_to_a_maximum_of_the_likelihood():
         assert likelihood(near, share) < best + 1e-6
 
 
+@pytest.mark.parametrize(("metric", "careless"), list(product(("nominal", "ordinal"), (0, 10))))
+def test_alpha_is_that_of_an_independent_package(metric, careless):
+    answers, _, _ = crowd(3, careless=careless)
+    answers.gold[:10] = True
+    answers.outcome[:10] = 1
+    units, comparison = np.unique(answers.comparison, return_inverse=True)
+    counts = np.zeros((len(units), 3), int)
+    np.add.at(counts, (comparison[10:], answers.outcome[10:] + 1), 1)
+    found = alphas(answers)[metric]
+    assert found.value == pytest.approx(krippendorff.alpha(value_counts=counts, level_of_measurement=metric))
+    assert found.low is not None
+    assert found.high is not None
+    assert found.low < found.value < found.high
+
+
+def test_alpha_of_people_who_shared_nothing_says_so():
+    answers, _, _ = crowd(3)
+    first = np.unique(answers.comparison, return_index=True)[1]
+    alone = Answers(*(getattr(answers, field.name)[first] for field in fields(Answers)))
+    assert {one.note for one in alphas(alone).values()} == {"no comparison has two votes"}
+
+
 def test_no_votes_are_refused():
     empty = np.zeros(0)
     with pytest.raises(DataError, match="no votes"):
@@ -147,12 +171,18 @@ def test_the_command_prints_a_row_for_each_person_from_the_store(tmp_path):
                 records.append(Judgement.model_validate(named | about))
         store.add(records)
     run = CliRunner().invoke(annotate, ["quality", "--study", "s", "--store", url, "--json"], catch_exceptions=False)
-    ann, bob, cat = json.loads(run.output)
+    told = json.loads(run.output)
+    ann, bob, cat = told["annotators"]
+    assert not told["simulated"]
     assert [one["name"] for one in (ann, bob, cat)] == ["ann", "bob", "cat"]
     assert ann["votes"] == 30
     assert ann["pace"] == 2.0
     assert (ann["advice"], bob["advice"], cat["advice"]) == ("keep", "keep", "leave out")
     text = CliRunner().invoke(annotate, ["quality", "--study", "s", "--store", url], catch_exceptions=False).output
     assert "no better than guessing" in text
+    ordinal = told["alpha"]["ordinal"]
+    shown = f"ordinal {ordinal['value']:.2f} [{ordinal['low']:.2f}, {ordinal['high']:.2f}]"
+    assert f"nominal {told['alpha']['nominal']['value']:.2f}" in text
+    assert shown in text
     with pytest.raises(DataError, match="no study"):
         CliRunner().invoke(annotate, ["quality", "--study", "t", "--store", url], catch_exceptions=False)

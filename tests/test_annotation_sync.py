@@ -11,10 +11,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from annotation.answers import REFUSED, WITHDRAWN, changes, judgements
 from annotation.export import SHOWN, export_video, seconds
 from annotation.interface import INTERFACES, Question, axes_of, labelling_xml, questions
 from annotation.studio import Home, StudioError, running
-from annotation.sync import REFUSED, WITHDRAWN, changes, judgements, title
+from annotation.sync import title
 from palate.errors import DataError, MediaError
 from palate.media import decode_video, encode_video
 from palate.records import OVERALL, Case, Comparison, Judgement, Sample, Side, Verdict
@@ -146,6 +147,7 @@ def test_an_exported_clip_loops_with_the_period_and_tells_nothing(tmp_path):
     assert len(times) == 10 * int(SHOWN / period)
     assert times[10] == pytest.approx(1.25)
     assert times[-1] == pytest.approx(15 * 1.25 + 0.9)
+    assert float(seconds(tmp_path / "one.mp4")) == pytest.approx(16 * 1.25, abs=0.001)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["clip.mp4", "one.mp4", "told.mp4", "two.mp4"]
     with pytest.raises(MediaError):
         export_video(tmp_path / "none.mp4", tmp_path / "out.mp4", period)

@@ -38,9 +38,14 @@ class Findings:
         record.add([*verifier.values(), *gain.values(), *gsb.values()])
         return cls(verifier, gain, held, gsb)
 
+    @property
+    def simulated(self) -> bool:
+        """Whether those who compared were not people."""
+        return any(one.basis.simulated for one in self.contests)
+
     def summary(self) -> dict[str, object]:
         return {
-            "simulated": True,
+            "simulated": self.simulated,
             "verifier": {name: _estimate(figure) for name, figure in self.verifier.items()},
             "verifier_gain": {name: _estimate(figure) for name, figure in self.gain.items()},
             "gsb": {one.basis.axis: self._contest(one) for one in self.contests if one.candidate == "aligned"},
@@ -57,12 +62,13 @@ class Findings:
             [one.candidate, one.basis.axis, *(str(n) for n in (one.good, one.same, one.bad)), *self._forms(one)]
             for one in self.contests
         ]
+        judges = "SIMULATED people (no person voted)" if self.simulated else "people"
         forms = ["ratio (G+S)/(B+S)", "net (G-B)/N", "figure of the ratio"]
         return "\n\n".join(
             (
                 f"All of the caption right, by program, on {asked} held-out cases",
                 table(["system", "strict", "gain over base", "figure"], rows),
-                "Blind comparisons with the base, by SIMULATED people (no person voted)",
+                f"Blind comparisons with the base, by {judges}",
                 table(["candidate", "axis", "G", "S", "B", *forms], blind),
                 "Intervals are 95%; of blind comparisons they treat prompts and annotators as samples.",
             )

@@ -12,7 +12,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
+from typing import IO, Literal
 
 import click
 
@@ -38,6 +38,7 @@ class DemoRecipe(Settings):
     seeds: int = 4
     people: int = 12
     overlap: int = 3  # people who judge one comparison
+    judges: Literal["simulated", "label-studio"] = "simulated"  # or whoever signs up at the link that is shown
     contrasts: int = 3  # pairs to learn from, a prompt
     steps: int = 180
     batch: int = 16  # pairs, beside twice as many real clips
@@ -59,11 +60,10 @@ class Loop:
 
     def knockout(self, study: str) -> None:
         """Rounds of comparisons among the base's samples, each judged before the next, and the preferences."""
-        people = (f"people={self.recipe.people}", f"overlap={self.recipe.overlap}", f"seed={self.recipe.seed}")
         for _ in range((self.recipe.seeds - 1).bit_length()):
             asked = ("--overlap", str(self.recipe.overlap), "--seed", str(self.recipe.seed))
             self._run("annotate", "knockout", "--study", study, "--system", "base", "--suite", SUITE, *asked)
-            self._run("annotate", "simulate", "--study", study, *people)
+            self.judge(study, self.recipe.seed)
         self._run("annotate", "prefer", "--study", study, "--contrasts", str(self.recipe.contrasts))
 
     def control(self) -> subprocess.Popen[bytes]:
@@ -94,8 +94,16 @@ class Loop:
         study = f"{system} against base"
         names = ("--candidate", system, "--baseline", "base", "--suite", SUITE, "--repeat", "0")
         self._run("annotate", "plan", "--study", study, *names, "--seed", str(self.recipe.seed))
-        people = (f"people={self.recipe.people}", f"overlap={self.recipe.overlap}", f"seed={self.recipe.seed + 1}")
-        self._run("annotate", "simulate", "--study", study, *people)
+        self.judge(study, self.recipe.seed + 1)
+
+    def judge(self, study: str, seed: int) -> None:
+        """Has whoever judges answer what is not answered yet of a study."""
+        if self.recipe.judges == "label-studio":
+            self._run("annotate", "push", "--study", study, "--overlap", str(self.recipe.overlap))
+            self._run("annotate", "watch", "--study", study, "--until-done")
+        else:
+            people = (f"people={self.recipe.people}", f"overlap={self.recipe.overlap}", f"seed={seed}")
+            self._run("annotate", "simulate", "--study", study, *people)
 
     def _run(self, *arguments: str) -> None:
         click.secho(f"$ palate {_shell(arguments)}", dim=True)

@@ -1,0 +1,35 @@
+"""Where people judge in a browser, for as long as the demo runs."""
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import click
+
+from palate.errors import PalateError
+from palate.store import Store
+
+
+@contextmanager
+def served(folder: Path) -> Iterator[None]:
+    """`palate annotate serve` for the demo in `folder`, and the link under which people sign up.
+
+    Raises:
+        PalateError: it does not start; it has said why.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    store = str(folder / "palate.db")
+    Store(store).close()
+    click.secho("$ palate annotate serve &", dim=True)
+    command = [sys.executable, "-m", "palate", "annotate", "serve", "--store", store]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
+        try:
+            link = server.stdout.readline() if server.stdout else ""
+            if not link:
+                raise PalateError("nobody can judge", "see the line above, and run `palate demo` again")
+            click.echo(link.rstrip())
+            yield
+        finally:
+            server.terminate()

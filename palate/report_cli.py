@@ -75,6 +75,30 @@ def gsb(
 
 
 @report.command()
+@store_option
+@click.option("--study", help="only the votes of one study")
+@click.option("--axis", help="only one axis")
+@click.option("--scorer", "scorers", multiple=True, help="only this scorer; may be given several times")
+@json_option
+def metrics(store: str, study: str | None, axis: str | None, scorers: tuple[str, ...], as_json: bool) -> None:
+    """How well automatic metrics agree with people: accuracy with and without ties, Kendall, Spearman.
+
+    Every number is stored as a figure that `palate trace` walks back to its votes; --json names them.
+    """
+    from palate.metrics import matches, metric_figures, metric_text
+    from palate.store import Store
+
+    with Store(store, create=False) as record:
+        found = matches(record, record.votes(study=study, axis=axis), scorers)
+        shown = metric_figures(found, {"study": study} if study else {})
+        record.add(shown)
+    if as_json:
+        click.echo(json.dumps([{"id": one.id, **one.model_dump(mode="json")} for one in shown], ensure_ascii=False))
+        return
+    click.echo(metric_text(found))
+
+
+@report.command()
 @click.option("--detect", type=float, required=True, metavar="NET", help="The net (G-B)/N worth finding, such as 0.05.")
 @click.option("--power", default=0.8, show_default=True, help="The chance of finding it.")
 @click.option("--assume", metavar="P,A,R", help="Variances between prompts, between annotators, and the rest.")

@@ -18,12 +18,12 @@ def gsb_text(
     Args:
         remarks: lines for the foot, such as why an axis has no ratings.
     """
-    notes = _Notes()
+    notes = Notes()
     sliced = any(one.slice for one in contests)
     both_bad = any(one.both_bad for one in contests)
     pairs = [
         [
-            _votes(one.basis),
+            source_of(one.basis),
             *([one.slice] if sliced else []),
             one.basis.axis,
             one.candidate,
@@ -35,7 +35,7 @@ def gsb_text(
             *(notes.show(one.forms[form]) for form in Form),
             *([notes.show(one.anytime)] if one.anytime else []),
             "–" if one.p_holm is None else f"{one.p_holm:.2g}",
-            *_sizes(one.basis),
+            *sizes_of(one.basis),
         ]
         for one in contests
     ]
@@ -46,7 +46,7 @@ def gsb_text(
     head = ["from", *optional[0], "axis", "candidate", "baseline", "G", "S", "B", *optional[1], *forms, "p net"]
     systems = [
         [
-            _votes(one.basis),
+            source_of(one.basis),
             one.basis.axis,
             one.system,
             notes.show(one.elo, digits=0),
@@ -54,17 +54,17 @@ def gsb_text(
             _ranks(one.rank_at_once),
             "–" if one.arena_rank is None else str(one.arena_rank),
             notes.show(one.win_rate),
-            *_sizes(one.basis),
+            *sizes_of(one.basis),
         ]
         for one in standings
     ]
     people = [
         [
-            _votes(one.basis),
+            source_of(one.basis),
             one.basis.axis,
             *(notes.show(estimate) for estimate in (one.nominal, one.ordinal, one.share)),
             str(one.comparisons),
-            *_sizes(one.basis),
+            *sizes_of(one.basis),
         ]
         for one in accords
     ]
@@ -120,9 +120,9 @@ def _method(contests: Sequence[Contest], standings: Sequence[Standing]) -> list[
     ]
 
 
-def _sides(standings: Sequence[Standing], notes: "_Notes") -> list[str]:
+def _sides(standings: Sequence[Standing], notes: "Notes") -> list[str]:
     """A line for each axis whose ratings have the advantage of a side taken out."""
-    effects = {(one.basis.axis, _votes(one.basis)): one.side for one in standings if one.side}
+    effects = {(one.basis.axis, source_of(one.basis)): one.side for one in standings if one.side}
     return [
         f"{axis} ({votes}): standing on the left adds {notes.show(effect)} to the log-odds; the ratings are without it."
         for (axis, votes), effect in effects.items()
@@ -133,11 +133,11 @@ def _ranks(ranks: tuple[int, int]) -> str:
     return "-".join(str(rank) for rank in dict.fromkeys(ranks))
 
 
-def _votes(basis: Basis) -> str:
+def source_of(basis: Basis) -> str:
     return "SIMULATED" if basis.simulated else "people"
 
 
-def _sizes(basis: Basis) -> list[str]:
+def sizes_of(basis: Basis) -> list[str]:
     return [str(len(basis.judgements)), str(basis.prompts), "unknown" if basis.people is None else str(basis.people)]
 
 
@@ -145,7 +145,7 @@ def _number(x: float | None, digits: int) -> str:
     return "–" if x is None else f"{x:.{digits}f}" if abs(x) < 1e5 else f"{x:.1e}"
 
 
-class _Notes:
+class Notes:
     """Notes are long and repeat: a number refers to its own by an index, and each is written once."""
 
     def __init__(self) -> None:

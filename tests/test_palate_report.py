@@ -7,9 +7,9 @@ from click.testing import CliRunner
 
 from annotation.votes import fetv
 from palate.errors import DataError
-from palate.gsb import UNKNOWN_ANNOTATOR, accords, contests, set_aside, slices, standings
+from palate.gsb import accords, contests, set_aside, slices, standings
 from palate.provenance import digest, walk
-from palate.records import Case, Comparison, Figure, Judgement, Sample, Score, Side
+from palate.records import UNKNOWN_ANNOTATOR, Case, Comparison, Figure, Judgement, Sample, Score, Side
 from palate.report import figures, score_difference, score_figure
 from palate.report_cli import report
 from palate.report_text import gsb_text, table
@@ -332,3 +332,46 @@ def test_the_side_is_taken_out(store, tmp_path):
     text = CliRunner().invoke(report, arguments, catch_exceptions=False).stdout
     assert "standing on the left adds" in text
     assert "all at once" in text
+
+
+def test_metrics_against_people(store, tmp_path):
+    """A good scorer, and one that is noise; people see the difference of quality, and the same where it is small."""
+    rng = np.random.default_rng(13)
+    records = []
+    for number in range(60):
+        case = Case(suite="s", prompt=f"prompt {number}")
+        pair = [Sample(case=case.id, system=system, seed=number) for system in ("new", "old")]
+        quality = rng.normal(size=2)
+        comparison = Comparison(study="s", case=case.id, candidate=pair[0].id, baseline=pair[1].id, candidate_side=None)
+        gap = quality[0] - quality[1]
+        verdict = "same" if abs(gap) < 0.5 else "good" if gap > 0 else "bad"
+        vote = {"simulated": False, "source": "t", "verdicts": {"overall": verdict}}
+        records += [case, *pair, comparison]
+        records += [Judgement(comparison=comparison.id, annotator=who, **vote) for who in ("ann", "bob")]
+        records += [Score(sample=one.id, scorer="eye", value=value) for one, value in zip(pair, quality)]
+        records += [Score(sample=one.id, scorer="noise", value=float(rng.normal())) for one in pair]
+        records += [Score(sample=one.id, scorer="blind", value=1.0) for one in pair if number < 20]
+        records += [Score(sample=pair[0].id, scorer="broken", failure="no reply")]
+    store.add(records)
+    arguments = ["metrics", "--store", f"sqlite:///{tmp_path}/store.db", "--axis", "overall"]
+    shown = json.loads(CliRunner().invoke(report, [*arguments, "--json"], catch_exceptions=False).stdout)
+    assert {one["selection"]["scorer"] for one in shown} == {"blind", "eye", "noise"}
+    of = {(one["selection"]["scorer"], one["name"]): one["estimate"] for one in shown}
+    eye, noise = (
+        {name: of[scorer, f"metric.overall.{name}"] for name in ("accuracy", "tied_accuracy", "kendall", "spearman")}
+        for scorer in ("eye", "noise")
+    )
+    assert eye["accuracy"]["value"] == 1
+    assert eye["tied_accuracy"]["low"] > 0.8
+    assert eye["kendall"]["low"] > 0.3
+    assert eye["spearman"]["low"] > noise["spearman"]["high"]
+    assert noise["accuracy"]["low"] < 0.5 < noise["accuracy"]["high"]
+    assert eye["tied_accuracy"]["clusters"] == {"prompts": 60}
+    assert "80 pairs without a score" in of["blind", "metric.overall.accuracy"]["note"]
+    assert ("blind", "metric.overall.spearman") not in of
+    assert all("the same 120 verdicts" in walk(store, one["id"]).behind[0].title for one in shown)
+    text = CliRunner().invoke(report, [*arguments, "--scorer", "blind"], catch_exceptions=False).stdout
+    assert "threshold is chosen on other prompts" in text
+    assert "– Spearman:" in text
+    nothing = CliRunner().invoke(report, [*arguments, "--scorer", "other"])
+    assert isinstance(nothing.exception, DataError)

@@ -22,6 +22,7 @@ from palate.stats.wins import Form
 from palate.votes import Labels, Votes
 
 Aggregation = Literal["pooled", "majority"]
+LEFT = "standing on the left"
 _OUTCOME = {Verdict.GOOD: wins.GOOD, Verdict.SAME: wins.SAME, Verdict.BOTH_BAD: wins.SAME, Verdict.BAD: wins.BAD}
 
 
@@ -65,13 +66,21 @@ class Contest:
     p_holm: float | None
 
 
+@dataclass(frozen=True, eq=False)  # one object an axis, which its standings share
+class Effect:
+    """Log-odds that something other than a system adds on an axis, such as standing on the left."""
+
+    basis: Basis
+    name: str
+    estimate: Estimate
+
+
 @dataclass(frozen=True)
 class Standing:
     """One system among all on an axis: Elo-scaled strength, rank intervals, and G / (G + B) over all opponents.
 
     `rank` is right for one system with the level's probability, `rank_at_once` for all of the axis together;
-    `arena_rank` is LMArena's "Rank (UB)". `side`, of the axis, is the log-odds advantage of standing on the left, where
-    it was asked for.
+    `arena_rank` is LMArena's "Rank (UB)". `effects`, of the axis, were taken out of the strengths.
     """
 
     basis: Basis
@@ -81,7 +90,7 @@ class Standing:
     rank_at_once: tuple[int, int]
     arena_rank: int | None
     win_rate: Estimate
-    side: Estimate | None
+    effects: tuple[Effect, ...]
 
 
 @dataclass(frozen=True)
@@ -135,27 +144,54 @@ def ballots_of_contests(votes: Votes) -> Iterator[wins.Ballots]:
         yield wins.pooled(outcomes(part), part.case.codes, _people(part))
 
 
-def standings(votes: Votes, side: bool = False, ties: Ties = "davidson") -> tuple[list[Standing], list[str]]:
+def standings(
+    votes: Votes,
+    ties: Ties = "davidson",
+    side: bool = False,
+    raters: bool = False,
+    style: Mapping[str, NDArray[np.float64]] | None = None,
+) -> tuple[list[Standing], list[str]]:
     """Ratings of all systems on every axis, best first; and why there are none, for the axes that have none.
 
     Args:
-        side: whether the advantage of one side of the screen is estimated, and taken out of the ratings.
         ties: the model of ties.
+        side: whether the advantage of one side of the screen is estimated, and taken out of the ratings.
+        raters: the same, of each annotator apart.
+        style: name -> (n,) a difference of the two samples that is taken out too, for every one of `votes`.
     """
-    votes, found, missing = _ordinary(votes), [], []
+    kept = _compares(votes)
+    votes, style = votes.select(kept), {name: column[kept] for name, column in (style or {}).items()}
+    found: list[Standing] = []
+    missing: list[str] = []
     for rows in groups(votes.axis, votes.simulated):
         part = votes.select(rows)
         present, codes = np.unique(np.concatenate([part.candidate.codes, part.baseline.codes]), return_inverse=True)
         systems = part.candidate.names[present]
         ours, theirs = codes[: len(part)], codes[len(part) :]
         outcome, people = outcomes(part), _people(part)
-        sides = (part.candidate_side == Side.LEFT) * 1 - (part.candidate_side == Side.RIGHT) if side else None
-        names = systems.tolist()
+        left = (part.candidate_side == Side.LEFT) * 1 - (part.candidate_side == Side.RIGHT)
+        extras: dict[str, NDArray[np.float64]] = {name: column[rows] for name, column in style.items()}
+        if raters:
+            own = {one: (part.annotator == one) * left for one in part.annotator.present()}
+            extras |= {f"{LEFT}, for {one}": column.astype(float) for one, column in own.items()}
         try:
-            fitted = rating.fit(ours, theirs, outcome, part.case.codes, people, systems=names, side=sides, ties=ties)
+            fitted = rating.fit(
+                ours,
+                theirs,
+                outcome,
+                part.case.codes,
+                people,
+                systems=systems.tolist(),
+                side=left if side and not raters else None,
+                covariates=extras,
+                ties=ties,
+            )
         except DataError as error:
             missing.append(f"{part.axis.at(0)}{' SIMULATED' if part.simulated[0] else ''}: no ratings, {error}")
             continue
+        added = {**({LEFT: fitted.side} if fitted.side else {}), **fitted.covariates}
+        basis = basis_of(part)
+        effects = tuple(Effect(basis, name, estimate) for name, estimate in added.items())
         for code in fitted.order:
             at = (ours == code) | (theirs == code)
             own = np.where(ours == code, outcome, -outcome)[at]
@@ -169,7 +205,7 @@ def standings(votes: Votes, side: bool = False, ties: Ties = "davidson") -> tupl
                     rank_at_once=fitted.ranks_at_once[code],
                     arena_rank=fitted.arena_ranks[code],
                     win_rate=wins.analytic(ballots, Form.WIN_RATE),
-                    side=fitted.side,
+                    effects=effects,
                 )
             )
     return found, missing
@@ -245,7 +281,11 @@ def basis_of(votes: Votes) -> Basis:
 
 def _ordinary(votes: Votes) -> Votes:
     """The votes that compare systems: gold and repeats examine people, a knockout two samples of one system."""
-    return votes.select((votes.role == "normal") & (votes.candidate != votes.baseline))
+    return votes.select(_compares(votes))
+
+
+def _compares(votes: Votes) -> NDArray[np.bool_]:
+    return (votes.role == "normal") & (votes.candidate != votes.baseline)
 
 
 def _people(votes: Votes) -> NDArray[np.int32] | None:

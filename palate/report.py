@@ -44,8 +44,10 @@ def figures(
         which = {**selection, "system": one.system}
         found.append(vote_figure("rating", "elo", one.elo, one.basis, which))
         found.append(vote_figure("rating", "win_rate", one.win_rate, one.basis, which))
-        if one.side:
-            found.append(vote_figure("rating", "side", one.side, one.basis, which))
+    effects = dict.fromkeys(effect for one in standings for effect in one.effects)
+    found += [
+        vote_figure("rating", "effect", one.estimate, one.basis, {**selection, "effect": one.name}) for one in effects
+    ]
     for one in accords:
         for name, estimate in (("nominal", one.nominal), ("ordinal", one.ordinal), ("share", one.share)):
             found.append(vote_figure("agreement", name, estimate, one.basis, selection))

@@ -20,8 +20,7 @@ from scipy.special import softmax
 
 from palate.config import Settings
 from palate.errors import DataError
-from palate.gsb import UNKNOWN_ANNOTATOR
-from palate.records import OVERALL, Axis, Comparison, Estimate, Judgement, Side, Verdict
+from palate.records import OVERALL, UNKNOWN_ANNOTATOR, Axis, Comparison, Estimate, Judgement, Side, Verdict
 from palate.stats.agreement import alpha, count_table
 
 Floats = NDArray[np.float64]

@@ -58,7 +58,8 @@ def fit(
     """Trains `model` in place, leaving its averaged weights in it where `ema` is set; resumes from `state`.
 
     `identity` names everything the run depends on, such as a hash of recipe and data: a state of another identity is
-    refused rather than continued. `watch` is told of every 50th step and the last.
+    refused rather than continued. `watch` is told of every 50th step and the last. Without a `label` there is no
+    progress bar.
 
     Raises CheckpointError for a state of another run, and FloatingPointError naming the step when the loss is not a
     number (the last saved state stays good).
@@ -66,7 +67,8 @@ def fit(
     average = _Average(model, settings.ema)
     optimisers = _optimisers(model, settings)
     start = _resume(state, identity, model, average, optimisers)
-    for step in tqdm(range(start, settings.steps), desc=label, initial=start, total=settings.steps, mininterval=1.0):
+    bar = {"desc": label, "initial": start, "total": settings.steps, "mininterval": 1.0, "disable": not label}
+    for step in tqdm(range(start, settings.steps), **bar):
         for optimiser in optimisers:
             for group in optimiser.param_groups:
                 group["lr"] = group["peak"] * _schedule(step, settings)

@@ -32,6 +32,7 @@ from palate.records import content_hash
 from palate.version import code_version
 
 Families = tuple[shapes.Family, ...]
+CODEC_CLIPS = 1_500
 
 
 class PretrainRecipe(Settings):
@@ -85,8 +86,8 @@ def pretrain(recipe: PretrainRecipe, folder: Path) -> Generator:
 
 
 def fit_codec(flavour: Flavour, seed: int, families: Families = shapes.FAMILIES) -> PatchCodec:
-    """The codec of 1,500 clips that are no part of the training set (its indices start at 0)."""
-    clips = [training_clip(seed, -1 - i, families)[1] for i in range(1500)]
+    """The codec of clips that are no part of the training set (its indices start at 0)."""
+    clips = [training_clip(seed, -1 - i, families)[1] for i in range(CODEC_CLIPS)]
     return PatchCodec.fit(torch.from_numpy(np.stack(clips)), flavour.patch, flavour.channels)
 
 

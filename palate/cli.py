@@ -1,13 +1,14 @@
 """The `palate` command.
 
-Commands are found through entry points of the group "palate.commands" and loaded when they are asked for. A file of
-commands imports click alone; what a command needs is imported inside its function, so that `palate --help` is quick.
+Commands are found through entry points of the group "palate.commands" (those of `palate scaling`, which two stages
+share, also of "palate.commands.scaling") and loaded when they are asked for. A file of commands imports click alone;
+what a command needs is imported inside its function, so that `palate --help` is quick.
 """
 
 import json
 import sys
 from collections.abc import Callable, Mapping
-from functools import cache
+from functools import cached_property
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
@@ -41,23 +42,26 @@ def report(as_json: bool, text: str, facts: Mapping[str, object]) -> None:
     click.echo(json.dumps(facts, ensure_ascii=False) if as_json else text)
 
 
-@cache
-def _found() -> dict[str, EntryPoint]:
-    return {entry.name: entry for entry in entry_points(group="palate.commands")}
+class Assembled(click.Group):
+    """A group of its own commands, and of those that installed packages add under the entry-point group `entries`."""
 
+    def __init__(self, *arguments: Any, entries: str, **more: Any) -> None:
+        super().__init__(*arguments, **more)
+        self._entries = entries
 
-class _Stages(click.Group):
-    """The core commands, and those of every installed stage."""
+    @cached_property
+    def _found(self) -> dict[str, EntryPoint]:
+        return {entry.name: entry for entry in entry_points(group=self._entries)}
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        return sorted({*super().list_commands(ctx), *_found()})
+        return sorted({*super().list_commands(ctx), *self._found})
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         core = super().get_command(ctx, cmd_name)
-        if core or cmd_name not in _found():
+        if core or cmd_name not in self._found:
             return core
         try:
-            return _found()[cmd_name].load()
+            return self._found[cmd_name].load()
         except ImportError as error:
             return _unloadable(cmd_name, error)
 
@@ -71,7 +75,7 @@ def _unloadable(name: str, error: ImportError) -> click.Command:
     return click.Command(name, callback=refuse, short_help=f"Cannot be loaded: {error}.", add_help_option=False)
 
 
-@click.group(cls=_Stages, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=Assembled, entries="palate.commands", context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="palate")
 def palate() -> None:
     """Teach video generators human taste."""

@@ -5,22 +5,24 @@ the annotators, are not counted.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from palate.errors import DataError
-from palate.records import Case, Estimate, Side, Verdict
+from palate.provenance import digest
+from palate.records import UNKNOWN_ANNOTATOR, Case, Estimate, Side, Verdict
 from palate.stats import agreement, rating, sequential, wins
 from palate.stats.estimate import distinct
 from palate.stats.ties import Ties
 from palate.stats.wins import Form
-from palate.votes import Votes
+from palate.votes import Labels, Votes
 
-UNKNOWN_ANNOTATOR = "unknown"  # the annotator of a vote whose source does not say who gave it: not one person
 Aggregation = Literal["pooled", "majority"]
+LEFT = "standing on the left"
 _OUTCOME = {Verdict.GOOD: wins.GOOD, Verdict.SAME: wins.SAME, Verdict.BOTH_BAD: wins.SAME, Verdict.BAD: wins.BAD}
 
 
@@ -30,9 +32,14 @@ class Basis:
 
     axis: str
     simulated: bool
-    judgements: tuple[str, ...]
+    judgements: Labels
     prompts: int
     people: int | None  # None: the source does not say who voted
+
+    @cached_property
+    def digest(self) -> str:
+        """The hash that the figures of these votes share."""
+        return digest(self.judgements.tolist())
 
 
 @dataclass(frozen=True)
@@ -59,13 +66,21 @@ class Contest:
     p_holm: float | None
 
 
+@dataclass(frozen=True, eq=False)  # one object an axis, which its standings share
+class Effect:
+    """Log-odds that something other than a system adds on an axis, such as standing on the left."""
+
+    basis: Basis
+    name: str
+    estimate: Estimate
+
+
 @dataclass(frozen=True)
 class Standing:
     """One system among all on an axis: Elo-scaled strength, rank intervals, and G / (G + B) over all opponents.
 
     `rank` is right for one system with the level's probability, `rank_at_once` for all of the axis together;
-    `arena_rank` is LMArena's "Rank (UB)". `side`, of the axis, is the log-odds advantage of standing on the left, where
-    it was asked for.
+    `arena_rank` is LMArena's "Rank (UB)". `effects`, of the axis, were taken out of the strengths.
     """
 
     basis: Basis
@@ -75,7 +90,7 @@ class Standing:
     rank_at_once: tuple[int, int]
     arena_rank: int | None
     win_rate: Estimate
-    side: Estimate | None
+    effects: tuple[Effect, ...]
 
 
 @dataclass(frozen=True)
@@ -112,9 +127,9 @@ def contests(
         raise DataError("no votes in this selection", "import votes, or widen the selection")
     found: list[Contest] = []
     for name, part in _sliced(votes, slices):
-        for rows in _groups(part.simulated, part.candidate, part.baseline):
-            pair = _take(part, rows)
-            axes = [_contest(_take(pair, at), name, aggregation) for at in _groups(pair.axis)]
+        for rows in groups(part.simulated, part.candidate, part.baseline):
+            pair = part.select(rows)
+            axes = [_contest(pair.select(at), name, aggregation) for at in groups(pair.axis)]
             tested = {one.basis.axis: one.p for one in axes if one.p is not None}
             corrected = dict(zip(tested, wins.holm(list(tested.values())).tolist()))
             found += [replace(one, p_holm=corrected.get(one.basis.axis)) for one in axes]
@@ -124,45 +139,73 @@ def contests(
 def ballots_of_contests(votes: Votes) -> Iterator[wins.Ballots]:
     """The pooled verdicts of each pair of systems on each axis, people's and simulated apart."""
     votes = _turned(_ordinary(votes), None, None)
-    for rows in _groups(votes.simulated, votes.candidate, votes.baseline, votes.axis):
-        part = _take(votes, rows)
-        yield wins.pooled(_outcomes(part), part.case, _people(part))
+    for rows in groups(votes.simulated, votes.candidate, votes.baseline, votes.axis):
+        part = votes.select(rows)
+        yield wins.pooled(outcomes(part), part.case.codes, _people(part))
 
 
-def standings(votes: Votes, side: bool = False, ties: Ties = "davidson") -> tuple[list[Standing], list[str]]:
+def standings(
+    votes: Votes,
+    ties: Ties = "davidson",
+    side: bool = False,
+    raters: bool = False,
+    style: Mapping[str, NDArray[np.float64]] | None = None,
+) -> tuple[list[Standing], list[str]]:
     """Ratings of all systems on every axis, best first; and why there are none, for the axes that have none.
 
     Args:
-        side: whether the advantage of one side of the screen is estimated, and taken out of the ratings.
         ties: the model of ties.
+        side: whether the advantage of one side of the screen is estimated, and taken out of the ratings.
+        raters: the same, of each annotator apart.
+        style: name -> (n,) a difference of the two samples that is taken out too, for every one of `votes`.
     """
-    votes, found, missing = _ordinary(votes), [], []
-    for rows in _groups(votes.axis, votes.simulated):
-        part = _take(votes, rows)
-        systems, codes = distinct(np.concatenate([part.candidate, part.baseline]))
+    kept = _compares(votes)
+    votes, style = votes.select(kept), {name: column[kept] for name, column in (style or {}).items()}
+    found: list[Standing] = []
+    missing: list[str] = []
+    for rows in groups(votes.axis, votes.simulated):
+        part = votes.select(rows)
+        present, codes = np.unique(np.concatenate([part.candidate.codes, part.baseline.codes]), return_inverse=True)
+        systems = part.candidate.names[present]
         ours, theirs = codes[: len(part)], codes[len(part) :]
-        outcome, people = _outcomes(part), _people(part)
-        sides = (part.candidate_side == Side.LEFT) * 1 - (part.candidate_side == Side.RIGHT) if side else None
-        names = systems.tolist()
+        outcome, people = outcomes(part), _people(part)
+        left = (part.candidate_side == Side.LEFT) * 1 - (part.candidate_side == Side.RIGHT)
+        extras: dict[str, NDArray[np.float64]] = {name: column[rows] for name, column in style.items()}
+        if raters:
+            own = {one: (part.annotator == one) * left for one in part.annotator.present()}
+            extras |= {f"{LEFT}, for {one}": column.astype(float) for one, column in own.items()}
         try:
-            fitted = rating.fit(ours, theirs, outcome, part.case, people, systems=names, side=sides, ties=ties)
+            fitted = rating.fit(
+                ours,
+                theirs,
+                outcome,
+                part.case.codes,
+                people,
+                systems=systems.tolist(),
+                side=left if side and not raters else None,
+                covariates=extras,
+                ties=ties,
+            )
         except DataError as error:
-            missing.append(f"{part.axis[0]}{' SIMULATED' if part.simulated[0] else ''}: no ratings, {error}")
+            missing.append(f"{part.axis.at(0)}{' SIMULATED' if part.simulated[0] else ''}: no ratings, {error}")
             continue
+        added = {**({LEFT: fitted.side} if fitted.side else {}), **fitted.covariates}
+        basis = basis_of(part)
+        effects = tuple(Effect(basis, name, estimate) for name, estimate in added.items())
         for code in fitted.order:
             at = (ours == code) | (theirs == code)
             own = np.where(ours == code, outcome, -outcome)[at]
-            ballots = wins.pooled(own, part.case[at], None if people is None else people[at])
+            ballots = wins.pooled(own, part.case.codes[at], None if people is None else people[at])
             found.append(
                 Standing(
-                    basis=_basis(part.select(at)),
+                    basis=basis_of(part.select(at)),
                     system=str(systems[code]),
                     elo=fitted.elo[code],
                     rank=fitted.ranks[code],
                     rank_at_once=fitted.ranks_at_once[code],
                     arena_rank=fitted.arena_ranks[code],
                     win_rate=wins.analytic(ballots, Form.WIN_RATE),
-                    side=fitted.side,
+                    effects=effects,
                 )
             )
     return found, missing
@@ -171,13 +214,13 @@ def standings(votes: Votes, side: bool = False, ties: Ties = "davidson") -> tupl
 def accords(votes: Votes) -> list[Accord]:
     """Agreement on every axis that has a comparison with two votes or more, over all pairs of systems."""
     votes, found = votes.select(votes.role == "normal"), []
-    for rows in _groups(votes.axis, votes.simulated):
-        part = _take(votes, rows)
-        table = agreement.count_table(part.comparison, _outcomes(part) + 1, 3)
+    for rows in groups(votes.axis, votes.simulated):
+        part = votes.select(rows)
+        table = agreement.count_table(part.comparison.codes, outcomes(part) + 1, 3)
         shared = int((table.sum(1) > 1).sum())
         if shared:
             nominal, ordinal = agreement.alpha(table, "nominal"), agreement.alpha(table, "ordinal")
-            found.append(Accord(_basis(part), shared, nominal, ordinal, agreement.agreement(table)))
+            found.append(Accord(basis_of(part), shared, nominal, ordinal, agreement.agreement(table)))
     return found
 
 
@@ -201,16 +244,16 @@ def set_aside(votes: Votes) -> int:
 
 
 def _contest(votes: Votes, name: str, aggregation: Aggregation) -> Contest:
-    outcome = _outcomes(votes)
+    outcome = outcomes(votes)
     if aggregation == "majority":
-        ballots = wins.majority(outcome, votes.case, votes.comparison)
+        ballots = wins.majority(outcome, votes.case.codes, votes.comparison.codes)
     else:
-        ballots = wins.pooled(outcome, votes.case, _people(votes))
+        ballots = wins.pooled(outcome, votes.case.codes, _people(votes))
     good, same, bad = (int(total) for total in ballots.totals)
     return Contest(
-        basis=_basis(votes),
-        candidate=str(votes.candidate[0]),
-        baseline=str(votes.baseline[0]),
+        basis=basis_of(votes),
+        candidate=votes.candidate.at(0),
+        baseline=votes.baseline.at(0),
         slice=name,
         aggregation=aggregation,
         good=good,
@@ -224,30 +267,35 @@ def _contest(votes: Votes, name: str, aggregation: Aggregation) -> Contest:
     )
 
 
-def _basis(votes: Votes) -> Basis:
+def basis_of(votes: Votes) -> Basis:
+    """Of votes on one axis, of people or simulated."""
     people = _people(votes)
     return Basis(
-        axis=str(votes.axis[0]),
+        axis=votes.axis.at(0),
         simulated=bool(votes.simulated[0]),
-        judgements=tuple(votes.judgement.tolist()),
-        prompts=len(set(votes.case.tolist())),
-        people=None if people is None else len(set(people.tolist())),
+        judgements=votes.judgement,
+        prompts=len(np.unique(votes.case.codes)),
+        people=None if people is None else len(np.unique(people)),
     )
 
 
 def _ordinary(votes: Votes) -> Votes:
     """The votes that compare systems: gold and repeats examine people, a knockout two samples of one system."""
-    return votes.select((votes.role == "normal") & (votes.candidate != votes.baseline))
+    return votes.select(_compares(votes))
 
 
-def _people(votes: Votes) -> NDArray[np.generic] | None:
+def _compares(votes: Votes) -> NDArray[np.bool_]:
+    return (votes.role == "normal") & (votes.candidate != votes.baseline)
+
+
+def _people(votes: Votes) -> NDArray[np.int32] | None:
     """The annotators, or None where the source of any vote does not say: they are unknown then, not one more person."""
-    return None if (votes.annotator == UNKNOWN_ANNOTATOR).any() else votes.annotator
+    return None if (votes.annotator == UNKNOWN_ANNOTATOR).any() else votes.annotator.codes
 
 
-def _outcomes(votes: Votes) -> NDArray[np.int_]:
-    kinds, codes = distinct(votes.verdict)
-    return np.array([_OUTCOME[Verdict(kind)] for kind in kinds], dtype=int)[codes]
+def outcomes(votes: Votes) -> NDArray[np.int_]:
+    """Verdicts as good 1, same 0, bad -1: both-bad counts as same."""
+    return np.array([_OUTCOME[Verdict(kind)] for kind in votes.verdict.names], dtype=int)[votes.verdict.codes]
 
 
 def _turned(votes: Votes, candidate: str | None, baseline: str | None) -> Votes:
@@ -256,23 +304,28 @@ def _turned(votes: Votes, candidate: str | None, baseline: str | None) -> Votes:
         votes = votes.select((votes.candidate == asked) | (votes.baseline == asked))
     if not len(votes):
         return votes
-    names, codes = distinct(np.concatenate([votes.candidate, votes.baseline]))
-    ours, theirs = codes[: len(votes)], codes[len(votes) :]
+    ours, theirs = votes.candidate.codes, votes.baseline.codes
     if candidate or baseline:
         flip = (votes.candidate != candidate) if candidate else (votes.baseline != baseline)
     else:
-        _, pair = distinct(np.minimum(ours, theirs) * len(names) + np.maximum(ours, theirs))
+        _, pair = distinct(np.minimum(ours, theirs).astype(int) * len(votes.candidate.names) + np.maximum(ours, theirs))
         descending = np.bincount(pair, np.where(ours > theirs, 1, -1))[pair] > 0
         flip = (ours > theirs) != descending
-    swapped = {verdict.value: verdict.swapped.value for verdict in Verdict}
-    kinds, kind = distinct(votes.verdict)
-    other = np.array([swapped[one] for one in kinds.tolist()])[kind]
+    verdict = votes.verdict
+    other = Labels(np.array([Verdict(kind).swapped.value for kind in verdict.names], object), verdict.codes)
     return replace(
         votes,
-        candidate=np.where(flip, votes.baseline, votes.candidate),
-        baseline=np.where(flip, votes.candidate, votes.baseline),
-        verdict=np.where(flip, other, votes.verdict),
+        candidate=Labels(votes.candidate.names, np.where(flip, theirs, ours)),
+        baseline=Labels(votes.candidate.names, np.where(flip, ours, theirs)),
+        verdict=_either(flip, other, verdict),
     )
+
+
+def _either(first: NDArray[np.bool_], one: Labels, other: Labels) -> Labels:
+    """`one` where `first`, else `other`."""
+    names = np.union1d(one.names, other.names)
+    places = [np.searchsorted(names, column.names).astype(np.int32)[column.codes] for column in (one, other)]
+    return Labels(names, np.where(first, *places))
 
 
 def _sliced(votes: Votes, slices: Mapping[str, tuple[str, ...]] | None) -> Iterator[tuple[str, Votes]]:
@@ -280,23 +333,18 @@ def _sliced(votes: Votes, slices: Mapping[str, tuple[str, ...]] | None) -> Itera
         yield "", votes
         return
     for name in sorted({name for names in slices.values() for name in names}):
-        inside = [case for case, names in slices.items() if name in names]
-        part = votes.select(np.isin(votes.case, inside))
+        part = votes.select(votes.case.among([case for case, names in slices.items() if name in names]))
         if len(part):
             yield name, part
 
 
-def _take(votes: Votes, rows: NDArray[np.intp]) -> Votes:
-    return Votes(**{field.name: getattr(votes, field.name)[rows] for field in fields(votes)})
-
-
-def _groups(*columns: NDArray[np.generic]) -> Iterator[NDArray[np.intp]]:
+def groups(*columns: Labels | NDArray[np.bool_]) -> Iterator[NDArray[np.intp]]:
     """The row numbers of each combination of values, combinations in sorted order."""
     if not len(columns[0]):
         return
     key = np.zeros(len(columns[0]), dtype=np.int64)
     for column in columns:
-        values, codes = distinct(column)
-        key = key * len(values) + codes
+        size, codes = (len(column.names), column.codes) if isinstance(column, Labels) else (2, column)
+        key = key * size + codes
     order = np.argsort(key, kind="stable")
     yield from np.split(order, np.flatnonzero(np.diff(key[order])) + 1)

@@ -6,8 +6,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
-import numpy as np
-
 from palate.records import (
     RECORDS,
     Case,
@@ -28,7 +26,10 @@ R = TypeVar("R", bound=Record)
 SHOWN = 3  # rows of a group that are printed unless all are asked for
 
 _JUDGED_BY = {"study", "axis", "by", "slice", "candidate", "baseline", "system", "aggregation"}
+_JUDGED_BY |= {"scorer", "ties", "side", "raters", "style", "effect"}  # which name a number, and choose no rows
 _SCORED_BY = {"scorer", "suite", "split", "candidate", "baseline", "system"}
+_RUN_BY = {"run", "sweep", "hold_out", "drop_highest", "budgets", "near", "replicates", "seed"}
+SWEEP = "scaling sweep"  # the task of a sweep's runs
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,7 @@ def walk(store: Store, id: str) -> Node:
     record = store.get(id)
     if isinstance(record, Figure):
         ids, verdict = _recount(store, record)
-        kind = Judgement if record.evidence == "judgements" else Score
+        kind = {"judgements": Judgement, "scores": Score, "runs": Run}[record.evidence]
         evidence = list(store.select(kind, id=list(set(ids))))
         return Node(_line(record), (record,), (Node(verdict), *_Walk(store).behind(evidence, itself=True)))
     return Node(_line(record), (record,), _Walk(store).behind([record]))
@@ -75,11 +76,15 @@ def to_json(node: Node) -> str:
 
 def _recount(store: Store, figure: Figure) -> tuple[list[str], str]:
     """The ids of the rows that a figure's selection finds today, and whether they are still the figure's rows."""
-    judged = figure.evidence == "judgements"
-    unknown = sorted(figure.selection.keys() - (_JUDGED_BY if judged else _SCORED_BY))
     told = {key: str(value) for key, value in figure.selection.items()}
-    ids = _voted(store, told, figure.simulated) if judged else _scored(store, told)
-    what = "verdicts" if judged else "scores"
+    match figure.evidence:
+        case "judgements":
+            what, known, ids = "verdicts", _JUDGED_BY, _voted(store, told, figure.simulated)
+        case "scores":
+            what, known, ids = "scores", _SCORED_BY, _scored(store, told)
+        case "runs":
+            what, known, ids = "runs", _RUN_BY, _ran(store, told)
+    unknown = sorted(told.keys() - known)
     if digest(ids) == figure.digest:
         return ids, f"the same {len(ids)} {what} as when it was computed"
     if unknown:
@@ -98,7 +103,7 @@ def _voted(store: Store, told: dict[str, str], simulated: bool) -> list[str]:
         from palate.gsb import slices  # brings SciPy's statistics, which take a second that most walks need not wait
 
         of_case = slices(store.select(Case), told["by"])
-        mask &= np.isin(votes.case, [case for case, names in of_case.items() if told["slice"] in names])
+        mask &= votes.case.among([case for case, names in of_case.items() if told["slice"] in names])
     return votes.select(mask).judgement.tolist()
 
 
@@ -115,6 +120,13 @@ def _scored(store: Store, told: dict[str, str]) -> list[str]:
             answered[samples[one.sample].case].add(samples[one.sample].system)
         found = [one for one in found if len(answered[samples[one.sample].case]) == 2]
     return [one.id for one in found]
+
+
+def _ran(store: Store, told: dict[str, str]) -> list[str]:
+    """As `palate.scaling` counts: one run, or all of a sweep."""
+    if "run" in told:
+        return [one.id for one in store.select(Run, id=told["run"])]
+    return [one.id for one in store.select(Run, task=SWEEP) if one.recipe["sweep"] == told["sweep"]]
 
 
 def _systems(told: dict[str, str]) -> list[str]:

@@ -22,6 +22,7 @@ Axis = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]*$")]
 Scalar = bool | int | float | str
 
 OVERALL: Axis = "overall"
+UNKNOWN_ANNOTATOR = "unknown"  # the annotator of a vote whose source does not say who gave it: not one person
 
 
 class Verdict(StrEnum):
@@ -225,7 +226,7 @@ class Figure(Record):
     name: Name  # such as "gsb.overall.ratio"
     estimate: Estimate
     selection: dict[str, Scalar]  # the query, by column: study, axis, candidate, baseline, aggregation, scorer, system
-    evidence: Literal["judgements", "scores"]
+    evidence: Literal["judgements", "scores", "runs"]
     rows: int = Field(ge=0)
     digest: Sha256  # hash of the sorted ids of those rows, so that a later change is noticed
     simulated: bool

@@ -37,18 +37,20 @@ def figures(
             "aggregation": one.aggregation,
             **({"slice": one.slice} if one.slice else {}),
         }
-        found += [_figure("gsb", form, e, one.basis, {**selection, **which}) for form, e in one.forms.items()]
+        found += [vote_figure("gsb", form, e, one.basis, {**selection, **which}) for form, e in one.forms.items()]
         if one.anytime:
-            found.append(_figure("gsb", "net_anytime", one.anytime, one.basis, {**selection, **which}))
+            found.append(vote_figure("gsb", "net_anytime", one.anytime, one.basis, {**selection, **which}))
     for one in standings:
         which = {**selection, "system": one.system}
-        found.append(_figure("rating", "elo", one.elo, one.basis, which))
-        found.append(_figure("rating", "win_rate", one.win_rate, one.basis, which))
-        if one.side:
-            found.append(_figure("rating", "side", one.side, one.basis, which))
+        found.append(vote_figure("rating", "elo", one.elo, one.basis, which))
+        found.append(vote_figure("rating", "win_rate", one.win_rate, one.basis, which))
+    effects = dict.fromkeys(effect for one in standings for effect in one.effects)
+    found += [
+        vote_figure("rating", "effect", one.estimate, one.basis, {**selection, "effect": one.name}) for one in effects
+    ]
     for one in accords:
         for name, estimate in (("nominal", one.nominal), ("ordinal", one.ordinal), ("share", one.share)):
-            found.append(_figure("agreement", name, estimate, one.basis, selection))
+            found.append(vote_figure("agreement", name, estimate, one.basis, selection))
     return found
 
 
@@ -139,14 +141,14 @@ def _mean(values: Sequence[float], cases: Sequence[str], note: str) -> Estimate:
     )
 
 
-def _figure(kind: str, name: str, estimate: Estimate, basis: Basis, selection: Mapping[str, Scalar]) -> Figure:
+def vote_figure(kind: str, name: str, estimate: Estimate, basis: Basis, selection: Mapping[str, Scalar]) -> Figure:
     return Figure(
         name=f"{kind}.{basis.axis}.{name}",
         estimate=estimate,
         selection={**selection, "axis": basis.axis},
         evidence="judgements",
         rows=len(basis.judgements),
-        digest=digest(basis.judgements),
+        digest=basis.digest,
         simulated=basis.simulated,
     )
 

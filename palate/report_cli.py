@@ -24,8 +24,6 @@ def report() -> None:
 @click.option("--baseline", help="only the contests against this system")
 @click.option("--by", "tag", metavar="TAG", help="a contest for each value of a tag of the cases")
 @click.option("--aggregation", type=click.Choice(["pooled", "majority"]), default="pooled", show_default=True)
-@click.option("--side", is_flag=True, help="estimate the advantage of the left side, and rate systems without it")
-@click.option("--ties", type=click.Choice(["davidson", "rao_kupper"]), default="davidson", show_default=True)
 @json_option
 def gsb(
     store: str,
@@ -35,8 +33,6 @@ def gsb(
     baseline: str | None,
     tag: str | None,
     aggregation: Literal["pooled", "majority"],
-    side: bool,
-    ties: Literal["davidson", "rao_kupper"],
     as_json: bool,
 ) -> None:
     """Good / same / bad of every pair of systems, a rating of each system, and how far people agree.
@@ -54,9 +50,9 @@ def gsb(
         votes = record.votes(study=study, axis=axis)
         sliced = slices(record.select(Case), tag) if tag else None
         pairs = contests(votes, aggregation, candidate, baseline, sliced)
-        systems, missing = standings(votes, side, ties)
+        systems, missing = standings(votes)
         agreement = accords(votes)
-        chosen = {"study": study, "by": tag, "side": side, "ties": ties if ties != "davidson" else None}
+        chosen = {"study": study, "by": tag}
         shown = figures(pairs, systems, agreement, {key: value for key, value in chosen.items() if value})
         record.add(shown)
     if as_json:
@@ -72,6 +68,78 @@ def gsb(
         ),
     ]
     click.echo(gsb_text(pairs, systems, agreement, remarks))
+
+
+@report.command()
+@store_option
+@click.option("--study", help="only the votes of one study")
+@click.option("--axis", help="only one axis")
+@click.option("--ties", type=click.Choice(["davidson", "rao_kupper"]), default="davidson", show_default=True)
+@click.option("--side", is_flag=True, help="estimate the advantage of the left side, and rate systems without it")
+@click.option("--raters", is_flag=True, help="the same, of each annotator apart")
+@click.option(
+    "--style",
+    "styles",
+    multiple=True,
+    metavar="NAME",
+    help="rate systems without what a difference in seconds, fps, pixels or a scorer's scores adds; several times",
+)
+@json_option
+def ratings(
+    store: str,
+    study: str | None,
+    axis: str | None,
+    ties: Literal["davidson", "rao_kupper"],
+    side: bool,
+    raters: bool,
+    styles: tuple[str, ...],
+    as_json: bool,
+) -> None:
+    """Bradley-Terry ratings of all systems, with what side, annotators and style add taken out where asked.
+
+    Every number is stored as a figure that `palate trace` walks back to its votes; --json names them.
+    """
+    from palate.gsb import standings
+    from palate.report import figures
+    from palate.report_text import gsb_text
+    from palate.store import Store
+    from palate.style import style
+
+    with Store(store, create=False) as record:
+        votes = record.votes(study=study, axis=axis)
+        systems, missing = standings(votes, ties, side, raters, style(record, votes, styles))
+        named = ", ".join(styles)
+        chosen = {"study": study, "ties": ties, "side": side, "raters": raters, "style": named}
+        shown = figures([], systems, [], {key: value for key, value in chosen.items() if value})
+        record.add(shown)
+    if as_json:
+        click.echo(json.dumps([{"id": one.id, **one.model_dump(mode="json")} for one in shown], ensure_ascii=False))
+        return
+    click.echo(gsb_text([], systems, [], missing))
+
+
+@report.command()
+@store_option
+@click.option("--study", help="only the votes of one study")
+@click.option("--axis", help="only one axis")
+@click.option("--scorer", "scorers", multiple=True, help="only this scorer; may be given several times")
+@json_option
+def metrics(store: str, study: str | None, axis: str | None, scorers: tuple[str, ...], as_json: bool) -> None:
+    """How well automatic metrics agree with people: accuracy with and without ties, Kendall, Spearman.
+
+    Every number is stored as a figure that `palate trace` walks back to its votes; --json names them.
+    """
+    from palate.metrics import matches, metric_figures, metric_text
+    from palate.store import Store
+
+    with Store(store, create=False) as record:
+        found = matches(record, record.votes(study=study, axis=axis), scorers)
+        shown = metric_figures(found, {"study": study} if study else {})
+        record.add(shown)
+    if as_json:
+        click.echo(json.dumps([{"id": one.id, **one.model_dump(mode="json")} for one in shown], ensure_ascii=False))
+        return
+    click.echo(metric_text(found))
 
 
 @report.command()

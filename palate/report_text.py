@@ -18,12 +18,12 @@ def gsb_text(
     Args:
         remarks: lines for the foot, such as why an axis has no ratings.
     """
-    notes = _Notes()
+    notes = Notes()
     sliced = any(one.slice for one in contests)
     both_bad = any(one.both_bad for one in contests)
     pairs = [
         [
-            _votes(one.basis),
+            source_of(one.basis),
             *([one.slice] if sliced else []),
             one.basis.axis,
             one.candidate,
@@ -35,7 +35,7 @@ def gsb_text(
             *(notes.show(one.forms[form]) for form in Form),
             *([notes.show(one.anytime)] if one.anytime else []),
             "–" if one.p_holm is None else f"{one.p_holm:.2g}",
-            *_sizes(one.basis),
+            *sizes_of(one.basis),
         ]
         for one in contests
     ]
@@ -46,7 +46,7 @@ def gsb_text(
     head = ["from", *optional[0], "axis", "candidate", "baseline", "G", "S", "B", *optional[1], *forms, "p net"]
     systems = [
         [
-            _votes(one.basis),
+            source_of(one.basis),
             one.basis.axis,
             one.system,
             notes.show(one.elo, digits=0),
@@ -54,17 +54,17 @@ def gsb_text(
             _ranks(one.rank_at_once),
             "–" if one.arena_rank is None else str(one.arena_rank),
             notes.show(one.win_rate),
-            *_sizes(one.basis),
+            *sizes_of(one.basis),
         ]
         for one in standings
     ]
     people = [
         [
-            _votes(one.basis),
+            source_of(one.basis),
             one.basis.axis,
             *(notes.show(estimate) for estimate in (one.nominal, one.ordinal, one.share)),
             str(one.comparisons),
-            *_sizes(one.basis),
+            *sizes_of(one.basis),
         ]
         for one in accords
     ]
@@ -73,7 +73,7 @@ def gsb_text(
     parts = [
         *(
             ["*** Rows marked SIMULATED are made-up votes by a program. No person gave them. ***"]
-            if any(one.basis.simulated for one in contests)
+            if any(one.basis.simulated for one in (*contests, *standings, *accords))
             else []
         ),
         table([*head, *sizes], pairs),
@@ -82,7 +82,7 @@ def gsb_text(
             systems,
         ),
         table(["from", "axis", *agreement, *sizes], people),
-        "\n".join([*_method(contests, standings), *_sides(standings, notes), *remarks, *notes.lines()]),
+        "\n".join([*_method(contests, standings, accords), *_effects(standings, notes), *remarks, *notes.lines()]),
     ]
     return "\n\n".join(filter(None, parts))
 
@@ -100,32 +100,34 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return "\n".join([line(head), line("-" * width for width in widths), *map(line, rows)])
 
 
-def _method(contests: Sequence[Contest], standings: Sequence[Standing]) -> list[str]:
-    methods = sorted({estimate.method for one in contests for estimate in one.forms.values()})
-    ratings = sorted({one.elo.method for one in standings})
-    ranked = [
-        "Ranks: below those significantly above it, each pair of systems at 5%; all at once: Bonferroni over "
-        "pairs; (UB): one more than the systems whose interval lies above its own, as LMArena counts."
-    ]
-    return [
-        f"Intervals are 95%. G/S/B: {'; '.join(methods)}. Ratings: {'; '.join(ratings) or 'none'}.",
-        *(
-            ["net, any time: this interval holds at every look, however often one looks; the others hold at one only."]
-            if any(one.anytime for one in contests)
-            else []
-        ),
-        "p net: two-sided for net = 0, Holm-corrected over the axes of a pair (and slice), not over pairs or slices.",
-        *(ranked if standings else []),
-        "Agreement: bootstrap over comparisons; ordinal takes bad < same < good. Both-bad votes count as same.",
-    ]
+def _method(contests: Sequence[Contest], standings: Sequence[Standing], accords: Sequence[Accord]) -> list[str]:
+    methods = "; ".join(sorted({estimate.method for one in contests for estimate in one.forms.values()}))
+    ratings = "; ".join(sorted({one.elo.method for one in standings})) or "none"
+    lines = [f"Intervals are 95%. {f'G/S/B: {methods}. ' if methods else ''}Ratings: {ratings}."]
+    if any(one.anytime for one in contests):
+        lines.append(
+            "net, any time: this interval holds at every look, however often one looks; the others hold at one only."
+        )
+    if contests:
+        lines.append(
+            "p net: two-sided for net = 0, Holm-corrected over a pair's axes (in a slice), not over pairs or slices."
+        )
+    if standings:
+        lines.append(
+            "Ranks: below those significantly above it, each pair of systems at 5%; all at once: Bonferroni over "
+            "pairs; (UB): one more than the systems whose interval lies above its own, as LMArena counts."
+        )
+    if accords:
+        lines.append("Agreement: bootstrap over comparisons; ordinal takes bad < same < good.")
+    return [*lines, "Both-bad votes count as same."]
 
 
-def _sides(standings: Sequence[Standing], notes: "_Notes") -> list[str]:
-    """A line for each axis whose ratings have the advantage of a side taken out."""
-    effects = {(one.basis.axis, _votes(one.basis)): one.side for one in standings if one.side}
+def _effects(standings: Sequence[Standing], notes: "Notes") -> list[str]:
+    """A line for each thing that was taken out of an axis's ratings."""
     return [
-        f"{axis} ({votes}): standing on the left adds {notes.show(effect)} to the log-odds; the ratings are without it."
-        for (axis, votes), effect in effects.items()
+        f"{one.basis.axis} ({source_of(one.basis)}): {one.name} adds {notes.show(one.estimate)} to the log-odds; "
+        "the ratings are without it."
+        for one in dict.fromkeys(effect for standing in standings for effect in standing.effects)
     ]
 
 
@@ -133,11 +135,11 @@ def _ranks(ranks: tuple[int, int]) -> str:
     return "-".join(str(rank) for rank in dict.fromkeys(ranks))
 
 
-def _votes(basis: Basis) -> str:
+def source_of(basis: Basis) -> str:
     return "SIMULATED" if basis.simulated else "people"
 
 
-def _sizes(basis: Basis) -> list[str]:
+def sizes_of(basis: Basis) -> list[str]:
     return [str(len(basis.judgements)), str(basis.prompts), "unknown" if basis.people is None else str(basis.people)]
 
 
@@ -145,7 +147,7 @@ def _number(x: float | None, digits: int) -> str:
     return "–" if x is None else f"{x:.{digits}f}" if abs(x) < 1e5 else f"{x:.1e}"
 
 
-class _Notes:
+class Notes:
     """Notes are long and repeat: a number refers to its own by an index, and each is written once."""
 
     def __init__(self) -> None:

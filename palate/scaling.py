@@ -1,14 +1,17 @@
-"""The scaling laws of a table of training runs, ready to be shown."""
+"""The scaling laws of training runs, from the record or from a table, ready to be shown."""
 
 import csv
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 from palate.errors import DataError, ImportRefusedError
-from palate.records import Estimate
+from palate.records import Estimate, Scalar
 from palate.report_text import table
 from palate.stats import scaling
 from palate.stats.scaling import Runs
+from palate.store import Store
+from palate.trained import recorded, run_figure
 
 _SYMBOLS = {"loss": "L", "params": "N", "tokens": "D", "compute": "C"}
 
@@ -40,31 +43,68 @@ def read_runs(file: Path, columns: Mapping[str, str]) -> Runs:
     return scaling.runs(**given)
 
 
-def summarise(
-    data: Runs, hold_out: float | None, budgets: Sequence[float] | None, near: float, replicates: int, seed: int
-) -> dict[str, Estimate]:
-    """Coefficients in both forms, how compute is best divided, and what was held out, each with its interval.
+@dataclass(frozen=True)
+class Asked:
+    """What is asked of a table of runs.
 
-    Args:
-        hold_out: predict the runs of more than 1 / `hold_out` of the largest compute from the others.
+    Attributes:
+        hold_out: predict the runs of at least `hold_out` times the compute of all the others.
         budgets: compute budgets for the isoFLOP approach.
         near: a run belongs to a budget when its compute is within this factor of it.
+        drop_highest: leave out this many runs of the highest loss.
+        replicates: bootstrap fits behind the intervals.
+    """
+
+    hold_out: float | None = None
+    budgets: tuple[float, ...] | None = None
+    near: float = 1.1
+    drop_highest: int = 0
+    replicates: int = 1000
+    seed: int = 0
+
+    def selection(self, sweep: str) -> dict[str, Scalar]:
+        """As a figure names it: what was not asked for is left out."""
+        budgets = {"budgets": ",".join(map(str, self.budgets)), "near": self.near} if self.budgets else {}
+        optional = {"hold_out": self.hold_out, "drop_highest": self.drop_highest}
+        given = {key: value for key, value in optional.items() if value}
+        return {"sweep": sweep, **given, **budgets, "replicates": self.replicates, "seed": self.seed}
+
+
+def summarise(data: Runs, asked: Asked) -> dict[str, Estimate]:
+    """Coefficients in both forms, how compute is best divided, and what was held out, each with its interval.
 
     Raises DataError where a fit has too little to go on.
     """
-    fitted = scaling.fit(data, replicates, seed)
+    data = data.without_highest(asked.drop_highest)
+    fitted = scaling.fit(data, asked.replicates, asked.seed)
     found = {name: fitted.estimate(lambda law, name=name: getattr(law, name)) for name in ("A", "B", "E")}
     found |= {name: fitted.estimate(lambda law, name=name: getattr(law, name)) for name in ("alpha", "beta")}
     found |= {"N_c": fitted.estimate(lambda law: law.scales[0]), "D_c": fitted.estimate(lambda law: law.scales[1])}
     found["exponent of N_opt ~ C^a, from the law"] = fitted.estimate(lambda law: law.exponent)
-    if budgets is not None:
-        _, power = scaling.iso_flop(data, budgets, near)
+    if asked.budgets is not None:
+        _, power = scaling.iso_flop(data, asked.budgets, asked.near)
         found["exponent of N_opt ~ C^a, from isoFLOP"] = power.powers[0]
-    if hold_out is not None:
-        beyond = scaling.extrapolate(data, hold_out, replicates, seed)
+    if asked.hold_out is not None:
+        beyond = scaling.extrapolate(data, asked.hold_out, asked.replicates, asked.seed)
         found["mean relative error on held-out runs"] = beyond.error
         for number, (predicted, seen) in enumerate(zip(beyond.predicted, beyond.held.L), 1):
             found[f"held-out run {number}, loss seen {seen:.5g}, predicted"] = predicted
+    return found
+
+
+def fit_recorded(store: Store, sweep: str, asked: Asked) -> dict[str, Estimate]:
+    """`summarise` of a sweep's runs in the record, where each number is stored as a figure of them.
+
+    Raises:
+        DataError: there are no such runs, or too few.
+    """
+    trained = recorded(store, sweep)
+    if not trained:
+        raise DataError(f"no runs of a sweep {sweep!r} in the store", "run `palate scaling sweep`, or give a CSV file")
+    losses = [loss.value for _, loss in trained.values() if loss.value is not None]
+    params, tokens, flops = zip(*((one.params, one.tokens, one.flops) for one, _ in trained.values()))
+    found = summarise(scaling.runs(losses, N=params, D=tokens, C=flops), asked)
+    store.add(run_figure(f"scaling.{name}", e, asked.selection(sweep), list(trained)) for name, e in found.items())
     return found
 
 

@@ -1,20 +1,21 @@
 """`palate scaling`: what finished training runs say about larger ones."""
 
-import json
 from pathlib import Path
 
 import click
 
-from palate.cli import json_option
+from palate.cli import Assembled, json_option, report, store_option
 
 
-@click.group()
+@click.group(cls=Assembled, entries="palate.commands.scaling")
 def scaling() -> None:
     """Scaling laws."""
 
 
 @scaling.command()
-@click.argument("file", type=click.Path(path_type=Path))
+@click.argument("file", type=click.Path(path_type=Path), required=False)
+@store_option
+@click.option("--sweep", default="shapes", show_default=True, help="Without a FILE: this sweep's runs in the store.")
 @click.option(
     "--columns",
     default="params=params,tokens=tokens,loss=loss",
@@ -23,7 +24,7 @@ def scaling() -> None:
 )
 @click.option("--drop-highest", default=0, show_default=True, help="Leave out this many runs of the highest loss.")
 @click.option(
-    "--hold-out", type=float, metavar="FACTOR", help="Predict the runs of more than 1/FACTOR the top compute."
+    "--hold-out", type=float, metavar="FACTOR", help="Predict the runs FACTOR times beyond the rest's compute."
 )
 @click.option("--budgets", metavar="C,C,...", help="Compute budgets at which to look for the best size (isoFLOP).")
 @click.option("--near", default=1.1, show_default=True, help="A run belongs to a budget within this factor of it.")
@@ -31,7 +32,9 @@ def scaling() -> None:
 @click.option("--seed", default=0, show_default=True)
 @json_option
 def fit(
-    file: Path,
+    file: Path | None,
+    store: str,
+    sweep: str,
     columns: str,
     drop_highest: int,
     hold_out: float | None,
@@ -41,19 +44,23 @@ def fit(
     seed: int,
     as_json: bool,
 ) -> None:
-    """Fit L = E + A / N^alpha + B / D^beta to the runs in a CSV FILE, one a row.
+    """Fit L = E + A / N^alpha + B / D^beta to a sweep's runs in the store, or to those in a CSV FILE, one a row.
 
-    Units are the file's own. A missing one of parameters N, tokens D and compute C follows from C = 6 N D.
+    Units are the file's own. A missing one of parameters N, tokens D and compute C follows from C = 6 N D. What is
+    fitted to runs of the store is stored as figures that `palate trace` walks back to them.
     """
-    from palate.scaling import read_runs, scaling_text, summarise
+    from palate.scaling import Asked, fit_recorded, read_runs, scaling_text, summarise
+    from palate.store import Store
 
-    limits = None if budgets is None else [_number(one) for one in budgets.split(",")]
-    runs = read_runs(file, _named(columns)).without_highest(drop_highest)
-    found = summarise(runs, hold_out, limits, near, replicates, seed)
-    if as_json:
-        click.echo(json.dumps({name: one.model_dump(mode="json") for name, one in found.items()}, ensure_ascii=False))
-        return
-    click.echo(scaling_text(found))
+    limits = None if budgets is None else tuple(_number(one) for one in budgets.split(","))
+    asked = Asked(hold_out, limits, near, drop_highest, replicates, seed)
+    if file:
+        found = summarise(read_runs(file, _named(columns)), asked)
+    else:
+        with Store(store, create=False) as record:
+            found = fit_recorded(record, sweep, asked)
+    facts = {name: one.model_dump(mode="json") for name, one in found.items()}
+    report(as_json, scaling_text(found), facts)
 
 
 def _named(columns: str) -> dict[str, str]:

@@ -3,17 +3,16 @@
 import json
 import os
 import re
-import sys
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import fields
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 from pydantic import ValidationError
 from sqlalchemy import (
     ARRAY,
@@ -41,7 +40,7 @@ from palate.errors import RecordError, StoreError
 from palate.media import MediaFolder
 from palate.records import RECORDS, Record, Sample
 from palate.schema import TABLES, VERDICT, migrate
-from palate.votes import Votes
+from palate.votes import Coding, Votes
 
 R = TypeVar("R", bound=Record)
 
@@ -208,41 +207,51 @@ class Store:
         judgement, comparison = TABLES["judgement"], TABLES["comparison"]
         shown, against = TABLES["sample"].alias("shown"), TABLES["sample"].alias("against")
         later = judgement.alias("later")
-        columns = {
-            "judgement": VERDICT.c.judgement,
-            "comparison": judgement.c.comparison,
-            "case": comparison.c.case,
-            "annotator": judgement.c.annotator,
-            "axis": VERDICT.c.axis,
-            "candidate": shown.c.system,
-            "baseline": against.c.system,
-            "verdict": VERDICT.c.verdict,
-            "candidate_side": func.coalesce(comparison.c.candidate_side, ""),
-            "role": comparison.c.role,
-            "simulated": judgement.c.simulated,
-            "study": comparison.c.study,
-        }
-        wanted = {"study": study, "axis": axis, "candidate": candidate, "baseline": baseline}
-        statement = (
-            select(*(columns[field.name] for field in fields(Votes)))
-            .select_from(VERDICT)
-            .join(judgement, judgement.c.id == VERDICT.c.judgement)
-            .join(comparison, comparison.c.id == judgement.c.comparison)
-            .join(shown, shown.c.id == comparison.c.candidate)
+        wanted = [(comparison.c.study, study), (shown.c.system, candidate), (against.c.system, baseline)]
+        chosen = [column == value for column, value in wanted if value is not None]
+        side = func.coalesce(comparison.c.candidate_side, "")
+        asked = (
+            select(comparison.c.id, comparison.c.case, shown.c.system, against.c.system, side, comparison.c.role)
+            .add_columns(comparison.c.study)
+            .join_from(comparison, shown, shown.c.id == comparison.c.candidate)
             .join(against, against.c.id == comparison.c.baseline)
+            .where(*chosen)
+        )
+        given = (
+            select(VERDICT.c.judgement, judgement.c.comparison, judgement.c.annotator, VERDICT.c.axis)
+            .add_columns(VERDICT.c.verdict, judgement.c.simulated)
+            .join_from(VERDICT, judgement, judgement.c.id == VERDICT.c.judgement)
             .where(~exists().where(later.c.supersedes == judgement.c.id))
-            .where(*(columns[name] == value for name, value in wanted.items() if value is not None))
+            .where(*([VERDICT.c.axis == axis] if axis is not None else []))
+            .where(*([judgement.c.comparison.in_(asked.with_only_columns(comparison.c.id))] if chosen else []))
             .order_by(VERDICT.c.judgement, VERDICT.c.axis)
         )
-        gathered: dict[str, list[Any]] = {field.name: [] for field in fields(Votes)}
+        # The verdicts first: a comparison is stored before or with its judgements, so none can be missing then.
         with self._explained(), self._engine.connect() as connection:
-            for rows in connection.execution_options(yield_per=CHUNK).execute(statement).partitions():
-                for (name, column), values in zip(gathered.items(), zip(*rows)):
-                    # One object for each distinct name: a million votes repeat a few of them.
-                    column.extend(values if name in ("judgement", "simulated") else map(sys.intern, values))
-        return Votes(
-            **{name: np.array(column, bool if name == "simulated" else object) for name, column in gathered.items()}
-        )
+            told = [Coding() for _ in range(5)]
+            *votes, simulated = _coded(connection, given, [*told, None])
+            (judgements, comparisons, people, axes, verdicts), compared = told, told[1]
+            system = Coding()
+            shared = [Coding(), system, system, Coding(), Coding(), Coding()]
+            number, *details = _coded(connection, asked, [compared, *shared])
+        place = np.zeros(len(compared), np.intp)
+        place[number] = np.arange(len(number))  # comparisons without a verdict have numbers beyond the votes'
+        at = place[votes[1]]
+        case, ours, theirs, sides, role, studies = (column[at] for column in details)
+        named = {
+            "judgement": judgements.labels(votes[0]),
+            "comparison": comparisons.labels(votes[1]),
+            "annotator": people.labels(votes[2]),
+            "axis": axes.labels(votes[3]),
+            "verdict": verdicts.labels(votes[4]),
+            "case": shared[0].labels(case),
+            "candidate_side": shared[3].labels(sides),
+            "role": shared[4].labels(role),
+            "study": shared[5].labels(studies),
+        }
+        one, other = system.labels(ours, theirs)
+        columns = {name: labels for name, (labels,) in named.items()}
+        return Votes(**columns, candidate=one, baseline=other, simulated=simulated.astype(bool))
 
     def _stream(self, kind: type[R], statement: Any) -> Iterator[R]:
         with self._explained(), self._engine.connect() as connection:
@@ -276,6 +285,15 @@ class Store:
             for secret in self._secrets:
                 said = said.replace(secret, "***")
             raise StoreError(f"{self.name}: {said}", remedy) from None
+
+
+def _coded(connection: Connection, statement: Any, codings: Sequence[Coding | None]) -> list[NDArray[np.int32]]:
+    """The columns of a query as numbers: of names, or as they are where there is no coding."""
+    parts: list[list[NDArray[np.int32]]] = [[np.empty(0, np.int32)] for _ in codings]
+    for rows in connection.execution_options(yield_per=CHUNK).execute(statement).partitions():
+        for part, coding, column in zip(parts, codings, zip(*rows)):
+            part.append(np.array(column, np.int32) if coding is None else coding.codes(column))
+    return [np.concatenate(part) for part in parts]
 
 
 def _parsed(url: str) -> URL:

@@ -1,14 +1,89 @@
-"""The current verdicts of people as columns, ready to be counted."""
+"""The current verdicts of people as columns, ready to be counted.
 
+Text repeats, so a column holds each name once and a number for each entry: a million verdicts of a few systems, people
+and prompts are as many small integers.
+"""
+
+from collections import defaultdict
+from collections.abc import Collection
 from dataclasses import dataclass, fields
 
 import numpy as np
 from numpy.typing import NDArray
 
+Codes = NDArray[np.int32]
+
+
+@dataclass(frozen=True, eq=False)
+class Labels:
+    """A column (n,) of text: `names` (k,), sorted, and `codes` (n,) into them. A selection keeps all names.
+
+    It compares and selects as an array of text would.
+    """
+
+    names: NDArray[np.object_]
+    codes: Codes
+
+    def __len__(self) -> int:
+        return len(self.codes)
+
+    def __getitem__(self, rows: NDArray[np.bool_ | np.intp]) -> "Labels":
+        return Labels(self.names, self.codes[rows])
+
+    def __eq__(self, other: object) -> NDArray[np.bool_]:  # pyright: ignore[reportIncompatibleMethodOverride]
+        """Where the entry is `other`: one name, or that of a column with the same names."""
+        if isinstance(other, Labels):
+            assert other.names is self.names, "columns without common names"
+            return self.codes == other.codes
+        return self.among([other])
+
+    def __ne__(self, other: object) -> NDArray[np.bool_]:  # pyright: ignore[reportIncompatibleMethodOverride]
+        return ~(self == other)
+
+    __hash__ = None  # pyright: ignore[reportAssignmentType]
+
+    def among(self, names: Collection[object]) -> NDArray[np.bool_]:
+        """Where the entry is one of `names`."""
+        chosen = set(names)
+        return np.array([name in chosen for name in self.names.tolist()], bool)[self.codes]
+
+    def at(self, row: int) -> str:
+        return str(self.names[self.codes[row]])
+
+    def present(self) -> list[str]:
+        """The names that occur, sorted."""
+        return self.names[np.unique(self.codes)].tolist()
+
+    def tolist(self) -> list[str]:
+        return self.names[self.codes].tolist()
+
+
+class Coding:
+    """Names are given numbers as they come; `labels` sorts them at the end."""
+
+    def __init__(self) -> None:
+        self._place: defaultdict[str, int] = defaultdict()
+        self._place.default_factory = self._place.__len__
+
+    def codes(self, names: Collection[str]) -> Codes:
+        return np.fromiter(map(self._place.__getitem__, names), np.int32, len(names))
+
+    def __len__(self) -> int:
+        return len(self._place)
+
+    def labels(self, *columns: Codes) -> list[Labels]:
+        """Columns of these numbers, with their names in common."""
+        names = np.array(list(self._place), object)
+        order = np.argsort(names, kind="stable")
+        rank = np.empty(len(order), np.int32)
+        rank[order] = np.arange(len(order))
+        ordered = names[order]
+        return [Labels(ordered, rank[column]) for column in columns]
+
 
 @dataclass(frozen=True)
 class Votes:
-    """One entry a verdict; all columns are (n,). Text columns are object arrays of str.
+    """One entry a verdict; all columns are (n,).
 
     Attributes:
         judgement: record id; the same for the axes of one judgement.
@@ -16,8 +91,7 @@ class Votes:
         case: record id.
         annotator: who judged.
         axis: what was judged.
-        candidate: system.
-        baseline: system.
+        candidate, baseline: systems, whose names they have in common.
         verdict: a `Verdict`'s value, from the candidate's side.
         candidate_side: "left", "right", or "" where an imported vote does not say.
         role: "normal", "gold" or "repeat".
@@ -25,22 +99,24 @@ class Votes:
         study: name.
     """
 
-    judgement: NDArray[np.object_]
-    comparison: NDArray[np.object_]
-    case: NDArray[np.object_]
-    annotator: NDArray[np.object_]
-    axis: NDArray[np.object_]
-    candidate: NDArray[np.object_]
-    baseline: NDArray[np.object_]
-    verdict: NDArray[np.object_]
-    candidate_side: NDArray[np.object_]
-    role: NDArray[np.object_]
+    judgement: Labels
+    comparison: Labels
+    case: Labels
+    annotator: Labels
+    axis: Labels
+    candidate: Labels
+    baseline: Labels
+    verdict: Labels
+    candidate_side: Labels
+    role: Labels
     simulated: NDArray[np.bool_]
-    study: NDArray[np.object_]
+    study: Labels
 
     def __len__(self) -> int:
-        return len(self.judgement)
+        return len(self.simulated)
 
-    def select(self, mask: NDArray[np.bool_]) -> "Votes":
-        """The entries where `mask`, (n,), is true."""
-        return Votes(**{field.name: getattr(self, field.name)[mask] for field in fields(self)})
+    def select(self, rows: NDArray[np.bool_ | np.intp]) -> "Votes":
+        """The entries where a mask (n,) is true, or at these indices."""
+        if rows.dtype == bool and rows.all():
+            return self
+        return Votes(**{field.name: getattr(self, field.name)[rows] for field in fields(self)})

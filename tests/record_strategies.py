@@ -131,7 +131,7 @@ figures = st.builds(
     name=names,
     estimate=estimates,
     selection=st.dictionaries(names, scalars, max_size=3),
-    evidence=st.sampled_from(["judgements", "scores"]),
+    evidence=st.sampled_from(["judgements", "scores", "runs"]),
     rows=st.integers(0, 2**31 - 1),
     digest=hashes,
     simulated=st.booleans(),

@@ -8,8 +8,7 @@ from click.testing import CliRunner
 from annotation.votes import fetv, genai_bench, pairwise_csv
 from annotation.votes.cli import votes
 from palate.errors import ConfigError, ImportRefusedError
-from palate.gsb import UNKNOWN_ANNOTATOR
-from palate.records import Case, Comparison, Judgement, Sample, Side, Verdict
+from palate.records import UNKNOWN_ANNOTATOR, Case, Comparison, Judgement, Sample, Side, Verdict
 from palate.stats.agreement import alpha, count_table
 from palate.store import Store
 

@@ -56,7 +56,8 @@ def count(number):
 def plugged(tmp_path):
     """A folder of installed packages: one that works, one that is broken, and Palate's own description."""
     for name, entries in {
-        "third": "[palate.commands]\nplugin = third_party:plugin\nbroken = third_party_gone:command\n",
+        "third": "[palate.commands]\nplugin = third_party:plugin\nbroken = third_party_gone:command\n"
+        "scaling = palate.scaling_cli:scaling\n[palate.commands.scaling]\nmore = third_party:count\n",
         "impostor": "[palate.commands]\ndoctor = third_party:plugin\n",
     }.items():
         folder = tmp_path / f"{name}-1.dist-info"
@@ -119,6 +120,7 @@ def test_exit_codes(plugged, tmp_path):
         return done.returncode, done.stdout, done.stderr
 
     assert told("plugin", "count", "1") == (0, "2\n", "")
+    assert told("scaling", "more", "1") == (0, "2\n", "")  # a command in a group that two packages share
     assert told("plugin", "mend") == (2, "", "palate: the widget is bent: straighten it\n")
     code, _, said = told("plugin", "crash")
     assert code == 1

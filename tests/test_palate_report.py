@@ -7,14 +7,15 @@ from click.testing import CliRunner
 
 from annotation.votes import fetv
 from palate.errors import DataError
-from palate.gsb import UNKNOWN_ANNOTATOR, accords, contests, set_aside, slices, standings
+from palate.gsb import accords, contests, set_aside, slices, standings
 from palate.provenance import digest, walk
-from palate.records import Case, Comparison, Figure, Judgement, Sample, Score, Side
+from palate.records import UNKNOWN_ANNOTATOR, Case, Comparison, Figure, Judgement, Sample, Score, Side
 from palate.report import figures, score_difference, score_figure
 from palate.report_cli import report
 from palate.report_text import gsb_text, table
 from palate.stats.wins import Form, holm
 from palate.store import Store
+from palate.style import style
 
 FETV = Path(__file__).resolve().parents[2] / "shared" / "data" / "votes" / "fetv"
 TAGS = ("animals; people", "people", "food")
@@ -325,10 +326,117 @@ def test_the_side_is_taken_out(store, tmp_path):
         store.add([Judgement(comparison=shown.id, annotator="ann", simulated=False, source="t", verdicts=verdict)])
     (plain, *_), _ = standings(store.votes())
     (fair, *_), _ = standings(store.votes(), side=True)
-    assert plain.side is None
-    assert fair.side.value == pytest.approx(np.log(0.7 / 0.3), abs=0.6)
+    assert plain.effects == ()
+    assert fair.effects[0].estimate.value == pytest.approx(np.log(0.7 / 0.3), abs=0.6)
     assert abs(fair.elo.value - 1000) < abs(plain.elo.value - 1000)
-    arguments = ["gsb", "--store", f"sqlite:///{tmp_path}/store.db", "--side", "--ties", "rao_kupper"]
+    arguments = ["ratings", "--store", f"sqlite:///{tmp_path}/store.db", "--side", "--ties", "rao_kupper"]
     text = CliRunner().invoke(report, arguments, catch_exceptions=False).stdout
     assert "standing on the left adds" in text
     assert "all at once" in text
+    assert "G/S/B" not in text
+
+
+def test_what_raters_and_style_add_is_taken_out(store, tmp_path):
+    """Equal systems. Ann prefers the left, Bob the right, and both what is brighter, as one system more often is."""
+    rng = np.random.default_rng(14)
+    records = []
+    for number in range(300):
+        case = Case(suite="s", prompt=f"prompt {number}")
+        pair = [Sample(case=case.id, system=system) for system in ("new", "old")]
+        bright = [float(rng.random() < share) for share in (0.7, 0.3)]
+        left = bool(rng.random() < 0.5)
+        shown = Comparison(
+            study="s",
+            case=case.id,
+            candidate=pair[0].id,
+            baseline=pair[1].id,
+            candidate_side=Side.LEFT if left else Side.RIGHT,
+        )
+        records += [
+            case,
+            *pair,
+            shown,
+            *(Score(sample=one.id, scorer="light", value=v) for one, v in zip(pair, bright)),
+        ]
+        for who, lean in (("ann", 1.0), ("bob", -1.0)):
+            x = lean * (1 if left else -1) + 1.5 * (bright[0] - bright[1])
+            verdict = {"overall": "good" if rng.random() < 1 / (1 + np.exp(-x)) else "bad"}
+            records.append(Judgement(comparison=shown.id, annotator=who, simulated=False, source="t", verdicts=verdict))
+    store.add(records)
+    (naive, *_), _ = standings(store.votes())
+    assert (naive.system, naive.elo.value > 1020) == ("new", True)
+    arguments = ["ratings", "--store", f"sqlite:///{tmp_path}/store.db", "--raters", "--style", "light"]
+    shown = json.loads(CliRunner().invoke(report, [*arguments, "--json"], catch_exceptions=False).stdout)
+    effects = {one["selection"]["effect"]: one["estimate"] for one in shown if one["name"] == "rating.overall.effect"}
+    deviation = np.std([one.value for one in store.select(Score)])
+    for name, true in {
+        "standing on the left, for ann": 1.0,
+        "standing on the left, for bob": -1.0,
+        "a deviation of light": 1.5 * deviation,
+    }.items():
+        assert effects[name]["value"] == pytest.approx(true, abs=0.35)
+    fair = [one["estimate"] for one in shown if one["name"] == "rating.overall.elo"]
+    assert [one["value"] for one in fair] == pytest.approx([1000, 1000], abs=25)
+    assert all("the same" in walk(store, one["id"]).behind[0].title for one in shown)
+    unscored = CliRunner().invoke(report, [*arguments[:3], "--style", "dark"], catch_exceptions=False).stdout
+    assert "a deviation of dark is not known for every verdict" in unscored
+
+
+def test_style_is_measured_on_the_videos(store):
+    """Twice as long, half the rate, and twice the pixels are a doubling more or less."""
+    case = Case(suite="s", prompt="p")
+    shapes = {"new": ((16, 32, 32, 3), 8.0), "old": ((8, 32, 16, 3), 16.0)}
+    media = {name: store.media.add_video(np.zeros(size, np.uint8), fps) for name, (size, fps) in shapes.items()}
+    pair = [Sample(case=case.id, system=name, media=file) for name, file in media.items()]
+    shown = Comparison(study="s", case=case.id, candidate=pair[0].id, baseline=pair[1].id, candidate_side=None)
+    vote = {"simulated": False, "source": "t", "verdicts": {"overall": "good", "motion": "bad"}}
+    store.add([case, *pair, shown, Judgement(comparison=shown.id, annotator="ann", **vote)])
+    found = style(store, store.votes(), ("seconds", "fps", "pixels"))
+    assert {name: column.tolist() for name, column in found.items()} == {
+        "twice the seconds": [2.0, 2.0],
+        "twice the fps": [-1.0, -1.0],
+        "twice the pixels": [1.0, 1.0],
+    }
+
+
+def test_metrics_against_people(store, tmp_path):
+    """A good scorer, and one that is noise; people see the difference of quality, and the same where it is small."""
+    rng = np.random.default_rng(13)
+    records = []
+    for number in range(60):
+        case = Case(suite="s", prompt=f"prompt {number}")
+        pair = [Sample(case=case.id, system=system, seed=number) for system in ("new", "old")]
+        quality = rng.normal(size=2)
+        comparison = Comparison(study="s", case=case.id, candidate=pair[0].id, baseline=pair[1].id, candidate_side=None)
+        gap = quality[0] - quality[1]
+        verdict = "same" if abs(gap) < 0.5 else "good" if gap > 0 else "bad"
+        vote = {"simulated": False, "source": "t", "verdicts": {"overall": verdict}}
+        records += [case, *pair, comparison]
+        records += [Judgement(comparison=comparison.id, annotator=who, **vote) for who in ("ann", "bob")]
+        records += [Score(sample=one.id, scorer="eye", value=value) for one, value in zip(pair, quality)]
+        records += [Score(sample=one.id, scorer="noise", value=float(rng.normal())) for one in pair]
+        records += [Score(sample=one.id, scorer="blind", value=1.0) for one in pair if number < 20]
+        records += [Score(sample=pair[0].id, scorer="broken", failure="no reply")]
+    store.add(records)
+    arguments = ["metrics", "--store", f"sqlite:///{tmp_path}/store.db", "--axis", "overall"]
+    shown = json.loads(CliRunner().invoke(report, [*arguments, "--json"], catch_exceptions=False).stdout)
+    assert {one["selection"]["scorer"] for one in shown} == {"blind", "eye", "noise"}
+    of = {(one["selection"]["scorer"], one["name"]): one["estimate"] for one in shown}
+    eye, noise = (
+        {name: of[scorer, f"metric.overall.{name}"] for name in ("accuracy", "tied_accuracy", "kendall", "spearman")}
+        for scorer in ("eye", "noise")
+    )
+    assert eye["accuracy"]["value"] == 1
+    assert eye["tied_accuracy"]["low"] > 0.8
+    assert eye["kendall"]["low"] > 0.3
+    assert eye["spearman"]["low"] > noise["spearman"]["high"]
+    assert noise["accuracy"]["low"] < 0.5 < noise["accuracy"]["high"]
+    assert eye["tied_accuracy"]["clusters"] == {"prompts": 60}
+    assert "80 pairs without a score" in of["blind", "metric.overall.accuracy"]["note"]
+    assert ("blind", "metric.overall.spearman") not in of
+    assert all("the same 120 verdicts" in walk(store, one["id"]).behind[0].title for one in shown)
+    text = CliRunner().invoke(report, [*arguments, "--scorer", "blind"], catch_exceptions=False).stdout
+    assert "threshold is chosen on other prompts" in text
+    assert "– Spearman:" in text
+    nothing = CliRunner().invoke(report, [*arguments, "--scorer", "other"])
+    assert isinstance(nothing.exception, DataError)

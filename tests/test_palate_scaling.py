@@ -11,10 +11,14 @@ from hypothesis import strategies as st
 from scipy.optimize import check_grad, minimize_scalar
 
 from palate.errors import DataError, ImportRefusedError
-from palate.scaling import read_runs
+from palate.provenance import walk
+from palate.records import Estimate, Figure
+from palate.scaling import Asked, read_runs, summarise
 from palate.scaling_cli import scaling as command
 from palate.stats import scaling
 from palate.stats.scaling import VIDEO_BATCH, VIDEO_LOSS, VIDEO_RATE, VIDEO_SIZE, LossLaw
+from palate.store import Store
+from palate.trained import Trained
 
 CHINCHILLA = Path(__file__).resolve().parents[2] / "shared" / "data" / "chinchilla" / "points.csv"
 COLUMNS = "params=Model Size,compute=Training FLOP,loss=loss"
@@ -122,6 +126,32 @@ def test_the_command(chinchilla, tmp_path):
     assert shown["A"]["value"] == pytest.approx(477.84, rel=1e-3)
     # the two runs held out: 0.6% and 2.5% off
     assert 0.005 < shown["mean relative error on held-out runs"]["value"] < 0.03
+
+
+def test_a_sweeps_runs_are_fitted_from_the_record(tmp_path):
+    """As their table would be; and every number walks back to the runs."""
+    data, url = planted(noise=1e-3), str(tmp_path / "store.db")
+    with Store(url) as store:
+        for number, (N, D, C, L) in enumerate(zip(data.N * 1e9, data.D * 1e9, data.C * 1e18, data.L)):
+            sweep = "mine" if number < 35 else "another"
+            of = {"params": round(N), "tokens": round(D), "flops": C, "settings": {}}
+            loss = Estimate(value=L, low=L - 0.1, high=L + 0.1, n=9, method="t")
+            store.add(Trained(sweep=sweep, identity=str(number), **of).records(loss, "1", 0))
+        arguments = ["fit", "--store", url, "--sweep", "mine", "--replicates", "5", "--hold-out", "4", "--json"]
+        shown = json.loads(CliRunner().invoke(command, arguments, catch_exceptions=False).stdout)
+        table = data.select(np.arange(35))
+        expected = summarise(
+            scaling.runs(table.L, N=table.N * 1e9, D=table.D * 1e9), Asked(hold_out=4, replicates=5, seed=0)
+        )
+        for name in ("E", "alpha", "beta", "mean relative error on held-out runs"):
+            assert shown[name]["value"] == pytest.approx(expected[name].value, rel=1e-4)
+        figure = next(iter(store.select(Figure, name="scaling.alpha")))
+        assert (figure.rows, figure.estimate.value) == (35, shown["alpha"]["value"])
+        behind = walk(store, figure.id).behind
+        assert behind[0].title == "the same 35 runs as when it was computed"
+        assert len(behind) == 1 + 35
+    nothing = CliRunner().invoke(command, ["fit", "--store", url, "--sweep", "third"])
+    assert isinstance(nothing.exception, DataError)
 
 
 def test_planted_coefficients_are_found():

@@ -10,8 +10,7 @@ from typing import Literal
 from pydantic import BaseModel
 
 from annotation.votes.source import Source, vote
-from palate.gsb import UNKNOWN_ANNOTATOR
-from palate.records import OVERALL, Case, Record, Sample, Side, Verdict
+from palate.records import OVERALL, UNKNOWN_ANNOTATOR, Case, Record, Sample, Side, Verdict
 
 VERDICTS = {
     "leftvote": Verdict.GOOD,

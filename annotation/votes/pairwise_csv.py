@@ -18,8 +18,7 @@ from pathlib import Path
 
 from annotation.votes.source import Source, vote
 from palate.errors import ConfigError, MediaError
-from palate.gsb import UNKNOWN_ANNOTATOR
-from palate.records import OVERALL, Case, Record, Sample, Side, Verdict
+from palate.records import OVERALL, UNKNOWN_ANNOTATOR, Case, Record, Sample, Side, Verdict
 
 
 @dataclass(frozen=True)

@@ -138,10 +138,9 @@ def gsb(studies: int) -> Iterator[Row]:
         return [("net", wins.analytic(wins.pooled(outcome, np.arange(len(prompt))), Form.NET))]
 
     yield from cover("GSB, two-way bootstrap", regime, False, studies, bootstrapped, truth)
-    yield from cover(
-        "GSB, prompts alone (what one gets without annotator ids)", regime, False, studies, fixed_people, truth
-    )
-    yield from cover("GSB, verdicts as if independent (what others report)", regime, False, studies, iid, truth)
+    unknown, independent = "GSB, t over prompts alone (annotators unknown)", "GSB, t over verdicts as if independent"
+    yield from cover(unknown, regime, False, studies, fixed_people, truth)
+    yield from cover(independent, regime, False, studies, iid, truth)
 
 
 def ratings(studies: int) -> Iterator[Row]:

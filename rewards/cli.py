@@ -8,6 +8,7 @@ import click
 from palate.cli import json_option, report, settings_options, store_option
 
 if TYPE_CHECKING:
+    from palate.records import Estimate
     from palate.store import Store
     from rewards.pairs import PairSet
 
@@ -121,6 +122,67 @@ def score(store: str, as_json: bool, path: Path, system: str, raw: bool) -> None
     failed = sum(one.failure is not None for one in rows)
     facts = {"scores": len(rows), "failed": failed, "added": added, "scorers": sorted({one.scorer for one in rows})}
     report(as_json, f"{len(rows)} scores of {len(samples)} samples, {failed} failed; {added} added to the store", facts)
+
+
+@reward.command()
+@store_option
+@json_option
+@click.option("--judges", type=click.Path(path_type=Path), help="GenAI-Bench's votes with judges' replies (JSONL)")
+@click.option("--reward", "path", type=click.Path(path_type=Path), help="a checkpoint, on pairs that people judged:")
+@click.option("--study", help="the verdicts of this study")
+@click.option("--preferences", help="the preferences of this study")
+@click.option("--table", type=click.Path(path_type=Path), help="a CSV in VideoAlign's format")
+@click.option("--systems", default="", help="only pairs with a video of these systems, such as ones never trained on")
+def bench(
+    store: str,
+    as_json: bool,
+    judges: Path | None,
+    path: Path | None,
+    study: str | None,
+    preferences: str | None,
+    table: Path | None,
+    systems: str,
+) -> None:
+    """How often a reward, or judges that answer in words, agree with people; baselines beside them."""
+    from palate.errors import ConfigError
+    from palate.records import Estimate
+    from palate.report_text import table as columns
+    from palate.store import Store
+    from rewards.bench import bench_judges, bench_pairs, unseen
+
+    if (judges is None) == (path is None):
+        raise ConfigError("one thing to examine is needed", "give --judges or --reward")
+    if judges:
+        found = bench_judges(judges)
+        parts = ("parsed", "four_way", "three_way", "without_ties", "without_ties_parsed", "first")
+        head = ["judge", "replies that parse", "right of 4", "right of 3", "no ties", "no ties, parsed", "says first"]
+        cells = [[row.judge, *(_percent(getattr(row, part)) for part in parts)] for row in found]
+    else:
+        from rewards.video_reward import VideoReward, score_videos
+
+        assert path is not None
+        model = VideoReward.load(path)
+        with Store(store) as record:
+            pairs = _pairs(record, study, preferences, table, model.axes).on(model.axes)
+        pairs = unseen(pairs, systems.split(",")) if systems else pairs
+        found = bench_pairs(path.name, pairs, score_videos(model, pairs))
+        head = ["scorer", "axis", "without ties", "with ties", "invalid"]
+        cells = [
+            [row.scorer, row.axis, _percent(row.without_ties), _percent(row.with_ties), str(row.invalid)]
+            for row in found
+        ]
+    plain = [
+        {
+            key: value.model_dump(mode="json") if isinstance(value, Estimate) else value
+            for key, value in vars(row).items()
+        }
+        for row in found
+    ]
+    report(as_json, columns(head, cells), {"rows": plain})
+
+
+def _percent(found: "Estimate | None") -> str:
+    return "–" if found is None else _shown(found.value, found.low, found.high)
 
 
 def _pairs(

@@ -85,6 +85,12 @@ class PairSet:
         lead = np.sign(self.votes[:, place, 0] - self.votes[:, place, 2])
         return np.where(self.weight[:, place] > 0, lead, np.nan)
 
+    def on(self, axes: Sequence[Axis]) -> "PairSet":
+        """With these axes, in this order; one that was not judged has no votes."""
+        empty = np.zeros((len(self), 3))
+        columns = [self.votes[:, self.axes.index(axis)] if axis in self.axes else empty for axis in axes]
+        return replace(self, axes=tuple(axes), votes=np.stack(columns, axis=1))
+
     def without_ties(self) -> "PairSet":
         """The same pairs with only the votes for one side."""
         return replace(self, votes=self.votes * [1, 0, 1])

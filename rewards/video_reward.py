@@ -17,6 +17,7 @@ from models.weights import Card, file_hash, load_checkpoint, save_checkpoint
 from palate.errors import CheckpointError, PalateError
 from palate.records import Axis
 from rewards.encoder import Encoder
+from rewards.pairs import PairSet
 from rewards.reward import Answer, Scored, Unit, standardised
 from rewards.shapes_encoder import ShapesEncoder
 
@@ -92,6 +93,16 @@ def raw_scores(
         rows, prepared = zip(*seen[start : start + batch])
         values[list(rows)] = encoder(list(prepared)).double().cpu().numpy()
     return values, tuple(reasons)
+
+
+def score_videos(model: VideoReward, pairs: PairSet) -> Float[np.ndarray, "videos axes"]:
+    """Of the videos that are in a pair, each decoded and encoded once; nan where there is no score."""
+    used = np.unique(np.concatenate([pairs.first, pairs.second]))
+    values = np.full((len(pairs.videos), len(model.axes)), np.nan)
+    for part in (used[start : start + model.batch] for start in range(0, len(used), model.batch)):
+        columns = model.score([pairs.videos[row].answer() for row in part])
+        values[part] = np.stack([column.value for column in columns], axis=1)
+    return values
 
 
 ENCODERS: dict[str, type[Encoder]] = {ShapesEncoder.kind: ShapesEncoder}

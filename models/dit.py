@@ -61,15 +61,20 @@ class VideoTransformer(nn.Module):
         nn.init.normal_(self.words.weight, std=0.5)
 
     def forward(self, x: Latents, t: Times, words: Words) -> Latents:
+        hidden, condition = self.hidden(x, t, words)
+        scale, shift = self.last(condition).unsqueeze(1).chunk(2, dim=-1)
+        return self.head(normed(hidden[:, -self.shape.tokens :]) * (1 + scale) + shift)
+
+    def hidden(self, x: Latents, t: Times, words: Words) -> tuple[Hidden, Float[Tensor, "batch width"]]:
+        """The stream after the last layer, words first, and the condition that modulated it."""
         caption = self.words(words) + self.word_positions
         condition = F.silu(self.time(time_features(t)) + self.pooled(caption.mean(dim=1)))
         modulation = self.modulation(condition).unflatten(1, (6, 1, -1))
-        hidden = torch.cat([caption, self.embed(x)], dim=1)
+        stream = torch.cat([caption, self.embed(x)], dim=1)
         cos, sin = self.rotation.cos(), self.rotation.sin()
         for block in self.blocks:
-            hidden = block(hidden, modulation, cos, sin)
-        scale, shift = self.last(condition).unsqueeze(1).chunk(2, dim=-1)
-        return self.head(normed(hidden[:, -self.shape.tokens :]) * (1 + scale) + shift)
+            stream = block(stream, modulation, cos, sin)
+        return stream, condition
 
 
 class Block(nn.Module):

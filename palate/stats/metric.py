@@ -30,7 +30,7 @@ def accuracy(label: ArrayLike, margin: ArrayLike, prompt: ArrayLike, level: floa
     if not kept.any():
         raise DataError("people order no pair", "this needs pairs where one was preferred")
     right = np.sign(margin[kept]) == label[kept]
-    return _share(right, prompt[kept], "pairwise accuracy without ties", note, level)
+    return share(right, prompt[kept], "pairwise accuracy without ties", note, level)
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ def tied_accuracy(
     thresholds = tuple(best_threshold(label[fold != one], margin[fold != one]) for one in range(folds))
     called = np.where(np.abs(margin) > np.array(thresholds)[fold], np.sign(margin), 0)
     name = f"accuracy with ties, threshold from the other {folds - 1} of {folds} folds of prompts"
-    return TiedAccuracy(_share(called == label, prompt, name, note, level), thresholds)
+    return TiedAccuracy(share(called == label, prompt, name, note, level), thresholds)
 
 
 def best_threshold(label: ArrayLike, margin: ArrayLike) -> float:
@@ -108,7 +108,12 @@ def _scored(
     return label[known], margin[known], prompt[known], f"{missing} pairs without a score are left out" * (missing > 0)
 
 
-def _share(right: NDArray[np.bool_], prompt: NDArray[np.generic], name: str, note: str, level: float) -> Estimate:
+def share(
+    right: NDArray[np.bool_], prompt: NDArray[np.generic], name: str, note: str = "", level: float = 0.95
+) -> Estimate:
+    """How often `right`, (n,), holds, over prompts as clusters. Raises DataError where there is nothing to count."""
+    if not len(right):
+        raise DataError(f"nothing to count for {name}", "this needs at least one pair")
     share = float(right.mean())
     spread = two_way((right - share)[:, None] / len(right), prompt, None, absent="taken together")
     deviation = spread.deviation(np.ones(1))

@@ -1,0 +1,205 @@
+"""`palate reward`: numbers for samples, learned from what people prefer."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from palate.cli import json_option, report, settings_options, store_option
+
+if TYPE_CHECKING:
+    from palate.records import Estimate
+    from palate.store import Store
+    from rewards.pairs import PairSet
+
+AXES = "motion_quality,overall,prompt_following,visual_quality"
+reward_option = click.option(
+    "--reward", "path", type=click.Path(path_type=Path), required=True, help="a checkpoint of `palate reward train`"
+)
+
+
+@click.group()
+def reward() -> None:
+    """From samples to numbers: train, score, and find out what the numbers are worth."""
+
+
+@reward.command()
+@store_option
+@json_option
+@click.option("--study", help="learn from the verdicts of this study, ties among them")
+@click.option("--preferences", help="learn from the preferences of this study (see `palate annotate prefer`)")
+@click.option("--table", type=click.Path(path_type=Path), help="learn from a CSV in VideoAlign's format")
+@click.option("--axes", default=AXES, show_default=True, help="what of a study's verdicts to learn")
+@click.option("--out", type=click.Path(path_type=Path, file_okay=False), required=True, help="folder of the run")
+@settings_options
+def train(
+    store: str,
+    as_json: bool,
+    study: str | None,
+    preferences: str | None,
+    table: Path | None,
+    axes: str,
+    out: Path,
+    recipe: Path | None,
+    overrides: tuple[str, ...],
+) -> None:
+    """Learn one score an axis from pairs that people judged; run it again to go on after a stop.
+
+    Under `torchrun --nproc-per-node N -m palate reward train ...` N processes share each step.
+    """
+    from palate.config import load
+    from palate.records import Run
+    from palate.store import Store
+    from palate.version import code_version
+    from rewards.launch import first_process, joined
+    from rewards.train import RewardRecipe
+    from rewards.train import train as learn
+
+    settings = load(RewardRecipe, recipe, overrides)
+    with Store(store) as record, joined():
+        pairs = _pairs(record, study, preferences, table, tuple(axes.split(",")))
+        made = learn(pairs, settings, out)
+        if not first_process():
+            return
+        told = settings.model_dump(mode="json")
+        record.add(
+            [
+                Run(
+                    task="reward train",
+                    recipe=told,
+                    code=code_version(),
+                    seed=settings.seed,
+                    parents=(pairs.digest,),
+                    outputs=(made.checkpoint,),
+                )
+            ]
+        )
+    path = out / "reward.safetensors"
+    facts = {"checkpoint": made.checkpoint, "path": str(path), "pairs": len(pairs), **made.card}
+    lines = [f"{path} learned from {len(pairs)} pairs ({made.checkpoint[:12]}); accuracy on prompts it never saw:"]
+    lines += [
+        f"  {axis}: {_shown(found['value'], found['low'], found['high'])}, {found['n']} pairs"
+        for axis, found in made.card["accuracy"].items()
+    ]
+    report(as_json, "\n".join(lines), facts)
+
+
+@reward.command()
+@store_option
+@json_option
+@reward_option
+@click.option("--system", required=True, help="whose samples to score")
+@click.option("--raw", is_flag=True, help="logits, instead of standard deviations of the calibration videos")
+def score(store: str, as_json: bool, path: Path, system: str, raw: bool) -> None:
+    """Score every sample of a system; a sample that cannot be scored is a row with the reason."""
+    from palate.errors import DataError
+    from palate.records import Case, Sample, Score
+    from palate.store import Store
+    from rewards.reward import Answer
+    from rewards.video_reward import VideoReward
+
+    with Store(store, create=False) as record:
+        samples = list(record.select(Sample, system=system))
+        if not samples:
+            raise DataError(f"{record.name} has no samples of {system}", "check the name, or make some")
+        model = VideoReward.load(path, standardise=not raw)
+        model.name = f"video_reward.{model.checkpoint[:12]}"
+        prompts = {case.id: case.prompt for case in record.select(Case, id=sorted({one.case for one in samples}))}
+        rows: list[Score] = []
+        for start in range(0, len(samples), model.batch):
+            part = samples[start : start + model.batch]
+            shown = [one for one in part if one.media]
+            videos = [record.media.video(one.media) for one in shown if one.media]
+            answers = [Answer(prompts[one.case], video.frames, video.fps) for one, video in zip(shown, videos)]
+            for column in model.score(answers):
+                rows += column.scores([one.id for one in shown])
+                rows += [
+                    Score(sample=one.id, scorer=column.name, failure=one.failure or "it has no video")
+                    for one in part
+                    if not one.media
+                ]
+        added = record.add(rows)
+    failed = sum(one.failure is not None for one in rows)
+    facts = {"scores": len(rows), "failed": failed, "added": added, "scorers": sorted({one.scorer for one in rows})}
+    report(as_json, f"{len(rows)} scores of {len(samples)} samples, {failed} failed; {added} added to the store", facts)
+
+
+@reward.command()
+@store_option
+@json_option
+@click.option("--judges", type=click.Path(path_type=Path), help="GenAI-Bench's votes with judges' replies (JSONL)")
+@click.option("--reward", "path", type=click.Path(path_type=Path), help="a checkpoint, on pairs that people judged:")
+@click.option("--study", help="the verdicts of this study")
+@click.option("--preferences", help="the preferences of this study")
+@click.option("--table", type=click.Path(path_type=Path), help="a CSV in VideoAlign's format")
+@click.option("--systems", default="", help="only pairs with a video of these systems, such as ones never trained on")
+def bench(
+    store: str,
+    as_json: bool,
+    judges: Path | None,
+    path: Path | None,
+    study: str | None,
+    preferences: str | None,
+    table: Path | None,
+    systems: str,
+) -> None:
+    """How often a reward, or judges that answer in words, agree with people; baselines beside them."""
+    from palate.errors import ConfigError
+    from palate.records import Estimate
+    from palate.report_text import table as columns
+    from palate.store import Store
+    from rewards.bench import bench_judges, bench_pairs, unseen
+
+    if (judges is None) == (path is None):
+        raise ConfigError("one thing to examine is needed", "give --judges or --reward")
+    if judges:
+        found = bench_judges(judges)
+        parts = ("parsed", "four_way", "three_way", "without_ties", "without_ties_parsed", "first")
+        head = ["judge", "replies that parse", "right of 4", "right of 3", "no ties", "no ties, parsed", "says first"]
+        cells = [[row.judge, *(_percent(getattr(row, part)) for part in parts)] for row in found]
+    else:
+        from rewards.video_reward import VideoReward, score_videos
+
+        assert path is not None
+        model = VideoReward.load(path)
+        with Store(store) as record:
+            pairs = _pairs(record, study, preferences, table, model.axes).on(model.axes)
+        pairs = unseen(pairs, systems.split(",")) if systems else pairs
+        found = bench_pairs(path.name, pairs, score_videos(model, pairs))
+        head = ["scorer", "axis", "without ties", "with ties", "invalid"]
+        cells = [
+            [row.scorer, row.axis, _percent(row.without_ties), _percent(row.with_ties), str(row.invalid)]
+            for row in found
+        ]
+    plain = [
+        {
+            key: value.model_dump(mode="json") if isinstance(value, Estimate) else value
+            for key, value in vars(row).items()
+        }
+        for row in found
+    ]
+    report(as_json, columns(head, cells), {"rows": plain})
+
+
+def _percent(found: "Estimate | None") -> str:
+    return "–" if found is None else _shown(found.value, found.low, found.high)
+
+
+def _pairs(
+    record: "Store", study: str | None, preferences: str | None, table: Path | None, axes: tuple[str, ...]
+) -> "PairSet":
+    """What to learn from, of exactly one source."""
+    from palate.errors import ConfigError
+    from palate.records import Preference
+    from rewards.pairs import from_preferences, from_videoalign, from_votes
+
+    if sum(source is not None for source in (study, preferences, table)) != 1:
+        raise ConfigError("one source of pairs is needed", "give --study, --preferences or --table")
+    if study:
+        return from_votes(record, study, axes)
+    return from_videoalign(table) if table else from_preferences(record, record.select(Preference, study=preferences))
+
+
+def _shown(value: float | None, low: float | None, high: float | None) -> str:
+    number, *interval = ("–" if one is None else f"{100 * one:.1f}" for one in (value, low, high))
+    return f"{number}% [{', '.join(interval)}]"

@@ -1,0 +1,71 @@
+"""`palate reward` on a small record, as a person would call it."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from palate import shapes
+from palate.errors import ConfigError
+from palate.records import Case, Comparison, Judgement, Run, Sample, Score, Side, Verdict
+from palate.store import Store
+from rewards.cli import reward
+
+
+def record_of(folder: Path, prompts: int) -> str:
+    """Two systems, of which people prefer the clean one."""
+    url = str(folder / "p.db")
+    with Store(url) as store:
+        for index in range(prompts):
+            rng = np.random.default_rng(index)
+            scene = shapes.draw_scene(rng, "train", ("single",))
+            clip = shapes.render(scene, rng)
+            noisy = np.clip(clip + 60 * rng.standard_normal(clip.shape), 0, 255).astype(np.uint8)
+            case = Case(suite="shapes", prompt=str(scene), split="train", tags={"n": str(index)})
+            media = [store.media.add_video(frames, shapes.FPS, 2) for frames in (clip, noisy)]
+            clean, spoiled = (
+                Sample(case=case.id, system=system, media=name) for system, name in zip(("clean", "noisy"), media)
+            )
+            failed = Sample(case=case.id, system="clean", seed=1, failure="out of memory")
+            asked = Comparison(
+                study="s", case=case.id, candidate=clean.id, baseline=spoiled.id, candidate_side=Side.LEFT
+            )
+            said = Judgement(
+                comparison=asked.id, annotator="a", simulated=True, source="t", verdicts={"overall": Verdict.GOOD}
+            )
+            store.add([case, clean, spoiled, failed, asked, said])
+    return url
+
+
+def test_train_then_score_leaves_scores_and_reasons_in_the_record(tmp_path: Path) -> None:
+    store, out = record_of(tmp_path, 12), str(tmp_path / "run")
+    sizes = ["fit.steps=2", "every=2", "prompts=2", "mismatch=1", "layers=1", "validation=0.3", "test=0.3"]
+    asked = ["train", "--store", store, "--study", "s", "--axes", "overall", "--out", out, "device=cpu", *sizes]
+    told = CliRunner().invoke(reward, [*asked, "--json"], catch_exceptions=False)
+    facts = json.loads(told.stdout)
+    assert facts["pairs"] == 12 == sum(facts["split"].values())
+    assert facts["accuracy"]["overall"]["n"] == facts["split"]["test"] > 0
+    again = CliRunner().invoke(reward, asked, catch_exceptions=False)
+    assert "accuracy on prompts it never saw" in again.stdout
+    shown = CliRunner().invoke(
+        reward,
+        ["score", "--store", store, "--reward", f"{out}/reward.safetensors", "--system", "clean"],
+        catch_exceptions=False,
+    )
+    assert "24 scores of 24 samples, 12 failed; 24 added" in shown.stdout
+    with Store(store) as record:
+        rows = list(record.select(Score))
+        assert {one.failure for one in rows if one.value is None} == {"out of memory"}
+        assert {one.unit for one in rows if one.value is not None} == {"standard deviations"}
+        assert all(one.scorer.endswith(f"{facts['checkpoint'][:12]}.overall") for one in rows)
+        (run,) = record.select(Run)
+        assert run.outputs == (facts["checkpoint"],)
+
+
+def test_one_source_of_pairs_is_asked_for(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="one source"):
+        CliRunner().invoke(
+            reward, ["train", "--store", str(tmp_path / "p.db"), "--out", str(tmp_path)], catch_exceptions=False
+        )

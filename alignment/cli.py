@@ -6,6 +6,13 @@ import click
 
 from palate.cli import json_option, report, settings_options, store_option
 
+base_option = click.option(
+    "--base", type=click.Path(path_type=Path), default=None, help="checkpoint to align; default: the shipped one"
+)
+out_option = click.option(
+    "--out", type=click.Path(path_type=Path, file_okay=False), required=True, help="folder of the run"
+)
+
 
 @click.group()
 def align() -> None:
@@ -17,10 +24,8 @@ def align() -> None:
 @json_option
 @click.option("--study", required=True, help="whose preferences to learn from (see `palate annotate prefer`)")
 @click.option("--policy", default=None, help="only the preferences of this policy")
-@click.option(
-    "--base", type=click.Path(path_type=Path), default=None, help="checkpoint to align; default: the shipped one"
-)
-@click.option("--out", type=click.Path(path_type=Path, file_okay=False), required=True, help="folder of the run")
+@base_option
+@out_option
 @settings_options
 def dpo(
     store: str,
@@ -55,3 +60,53 @@ def dpo(
         "evaluations": evaluations(settings),
     }
     report(as_json, f"{path} is aligned on {len(chosen)} preferences ({aligned.checkpoint[:12]})", facts)
+
+
+def _online(kind: str, about: str) -> None:
+    """Adds the command of an online algorithm (alignment/reinforce.py)."""
+
+    @store_option
+    @json_option
+    @base_option
+    @out_option
+    @click.option("--dry-run", is_flag=True, help="only say how large the run is")
+    @settings_options
+    def command(
+        store: str,
+        as_json: bool,
+        base: Path | None,
+        out: Path,
+        dry_run: bool,
+        recipe: Path | None,
+        overrides: tuple[str, ...],
+    ) -> None:
+        from dataclasses import asdict
+
+        from alignment.reinforce import ALGORITHMS, Setup, reinforce
+        from models.weights import SHIPPED
+        from palate.config import load
+        from palate.store import Store
+
+        setup = Setup.of(kind, load(ALGORITHMS[kind].recipe, recipe, overrides), base or SHIPPED)
+        plan = setup.plan()
+        if dry_run:
+            return report(as_json, plan.text(), asdict(plan))
+        click.echo(plan.text(), err=True)
+        with Store(store) as record:
+            aligned = reinforce(record, setup, out)
+        path = out / "generator.safetensors"
+        facts = {"checkpoint": aligned.checkpoint, "path": str(path), **asdict(plan)}
+        return report(as_json, f"{path} is aligned ({aligned.checkpoint[:12]})", facts)
+
+    align.command(kind, help=f"{about} Run it again to go on after a stop.", short_help=about)(command)
+
+
+for _kind, _about in {
+    "grpo": "Flow-GRPO: policy gradients on random denoise steps, against a reward.",
+    "nft": "DiffusionNFT: good samples apart from bad ones on the forward process, against a reward.",
+    "awm": "Advantage-weighted matching, against a reward.",
+    "rwr": "Flow-RWR: matching own samples by their reward.",
+    "sft": "RAFT: matching the best of own samples.",
+    "online-dpo": "Flow-DPO on the best and the worst of own samples.",
+}.items():
+    _online(_kind, _about)

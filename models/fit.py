@@ -37,6 +37,7 @@ class FitSettings(Settings):
     optimiser: Literal["adamw", "muon"] = "adamw"
     muon_lr: float = 0.02
     save_every: int = 500
+    watch_every: int = 50
 
 
 @dataclass(frozen=True)
@@ -58,8 +59,8 @@ def fit(
     """Trains `model` in place, leaving its averaged weights in it where `ema` is set; resumes from `state`.
 
     `identity` names everything the run depends on, such as a hash of recipe and data: a state of another identity is
-    refused rather than continued. `watch` is told of every 50th step and the last. Without a `label` there is no
-    progress bar.
+    refused rather than continued. `watch` is told of every `watch_every`th step and the last. Without a `label` there
+    is no progress bar.
 
     Raises CheckpointError for a state of another run, and FloatingPointError naming the step when the loss is not a
     number (the last saved state stays good).
@@ -81,11 +82,11 @@ def fit(
         average.update(model, step)
         last = step == settings.steps - 1
         save = (step + 1) % settings.save_every == 0 or last
-        if step % 50 == 0 or save:  # what is saved has been looked at, so a saved state is a good one
+        if step % settings.watch_every == 0 or save:  # what is saved has been looked at, so a saved state is a good one
             number = float(value.detach())
             if number != number:
                 raise FloatingPointError(f"the loss of step {step} is not a number; {state} holds the last good state")
-            if step % 50 == 0 or last:
+            if step % settings.watch_every == 0 or last:
                 watch(Progress(step, number, {name: float(metric) for name, metric in metrics.items()}))
         if save:
             _save(state, identity, step + 1, model, average, optimisers)

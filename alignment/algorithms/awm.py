@@ -1,0 +1,67 @@
+"""AWM, advantage-weighted matching (Xue et al., arXiv:2509.25050): PPO whose log-probability is the matching loss.
+
+    log p := -w(t) |v - (eps - x0)|^2,   ratio = exp(log p - log p_old) at the same t and eps
+    L = mean max(-A ratio, -A clamp(ratio, 1 - clip, 1 + clip)) + kl |v - v_ref|^2
+
+with norms as means over values, and w(t) = 1, t or t^2 (`weight` 0, 1, 2). A round's t and eps are drawn anew for each
+update.
+
+Departures. The paper's KL is to a moving average of the policy; here to where the run started. Its two Huber-like
+weights are left out.
+"""
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from alignment.advantage import AdvantageSettings, advantages, reward_metrics
+from alignment.algorithms.grpo import clipped
+from alignment.online import Metrics, Update, mean_square
+from alignment.policy import Learner, moved_toward
+from alignment.rollout import RolloutSettings
+from palate.config import Settings
+
+
+class AwmSettings(Settings):
+    """`clip` is of the ratio; `weight` the power of t; `kl` weighs |v - v_start|^2."""
+
+    advantage: AdvantageSettings = AdvantageSettings()
+    clip: float = Field(default=0.05, gt=0)
+    weight: int = Field(default=0, ge=0, le=2)
+    kl: float = Field(default=0.0, ge=0)
+
+
+class Awm:
+    """Satisfies alignment.online.Algorithm."""
+
+    behaviour = True
+    window = None
+
+    def __init__(self, settings: AwmSettings) -> None:
+        self.settings = settings
+        self.reference = settings.kl > 0
+
+    def begin(self, round_: int, learner: Learner) -> None:
+        if learner.behaviour is not None:
+            moved_toward(learner.behaviour, learner.network, 0.0)
+
+    def trained_rows(self, rollouts: RolloutSettings) -> int:
+        return rollouts.prompts * rollouts.group
+
+    def loss(self, update: Update) -> tuple[Tensor, Metrics]:
+        told, learner = self.settings, update.learner
+        given = advantages(update.rollout.rewards, told.advantage)
+        noised = update.noised(update.samples)
+        v = noised.velocity(update.policy, learner.network)
+        assert learner.behaviour is not None
+        with torch.no_grad():
+            old = noised.error(noised.velocity(update.policy, learner.behaviour))
+        ratio = (noised.t**told.weight * (old - noised.error(v))).exp()
+        total = clipped(ratio, update.of_samples(given), told.clip).mean()
+        watched = {"clipfrac": ((ratio - 1).abs() > told.clip).float().mean()}
+        if learner.reference is not None:
+            with torch.no_grad():
+                v_start = noised.velocity(update.policy, learner.reference)
+            kl = mean_square(v - v_start).mean()
+            total, watched["kl"] = total + told.kl * kl, kl.detach()
+        return total, {**watched, **reward_metrics(update.rollout.rewards, given)}

@@ -1,0 +1,142 @@
+"""Flow-GRPO (Liu et al., arXiv:2505.05470) and its family: policy gradients on random denoise steps.
+
+The ODE becomes Gaussian steps (models/sde.py), whose log-probabilities under the present and the sampling policy give
+PPO's clipped loss with group-relative advantages A (alignment/advantage.py), over the steps of the window:
+
+    ratio = exp(log p - log p_old),   L = mean max(-A ratio, -A clamp(ratio, 1 - clip, 1 + clip)) + kl KL
+
+* Denoising reduction: rollouts of few steps (`rollout.steps`), whatever the finished model is sampled with.
+* Window, "Fast" and MixGRPO (arXiv:2507.21802): only `window.width` steps are random and trained on.
+* KL in two scalings. `gaussian`: KL of the two steps, |mean - mean_ref|^2 / (2 g^2 h). `flow_grpo`: without the h, as
+  that repository has it (its issue 22), which weighs late steps more. Both the mean over values.
+* Guard (GRPO-Guard, arXiv:2510.22319): ratio = exp((log p - log p_old + |mean - mean_old|^2 / (2 k^2)) k) with
+  k = g sqrt(h), which takes out the bias of the ratio below 1 and makes the clip mean the same at every step; the loss
+  is divided by h.
+
+Departures. (1) The last denoise step is never random: its noise would stay in the picture. (2) With `window.branch` the
+first random step has one state a prompt, so its update is one evaluation a prompt and not one a sample; the gradient is
+the same to rounding. (3) Samples without a reward, or of a tied group, have advantage 0 and so no gradient, but count
+in the mean. (4) With sampler `cps` the log-probability keeps its variance, so a clip of flow_grpo's has to be divided
+by 2 deviation^2.
+"""
+
+from collections import defaultdict
+from typing import Literal
+
+import torch
+from jaxtyping import Float
+from pydantic import Field
+from torch import Tensor, nn
+
+from alignment.advantage import AdvantageSettings, advantages, reward_metrics
+from alignment.online import Metrics, Update
+from alignment.policy import Learner
+from alignment.rollout import RandomStep, RolloutSettings, Rows, WindowSettings
+from models.sde import Transition
+from palate.config import Settings
+from palate.errors import PalateError
+
+Each = Float[Tensor, " batch"]
+
+
+class GrpoSettings(Settings):
+    """`clip` is of the ratio, whose log is a mean over values: hence so small. `kl` weighs the KL to the start."""
+
+    advantage: AdvantageSettings = AdvantageSettings()
+    window: WindowSettings = WindowSettings()
+    clip: float = Field(default=1e-4, gt=0)
+    kl: float = Field(default=0.0, ge=0)
+    kl_scaling: Literal["gaussian", "flow_grpo"] = "gaussian"
+    guard: bool = False
+
+
+class OffPolicyError(PalateError):
+    """The policy that trains is not, to the last bits, the one that drew the samples."""
+
+
+def ratio_of(step: RandomStep, rows: Rows, new: Transition, guard: bool) -> Each:
+    """How much likelier the step is under the present policy. `new` has a row for each of `rows`."""
+    log_ratio = new.log_probability(step.end[rows]) - step.log_probability[rows]
+    if not guard:
+        return log_ratio.exp()
+    return ((log_ratio + new.divergence(step.old[step.row[rows]])) * new.deviation).exp()
+
+
+def clipped(ratio: Each, advantage: Each, clip: float) -> Each:
+    """PPO's loss of each sample."""
+    return torch.maximum(-advantage * ratio, -advantage * ratio.clamp(1 - clip, 1 + clip))
+
+
+def divergence(new: Transition, reference: Transition, span: float, scaling: Literal["gaussian", "flow_grpo"]) -> Each:
+    """KL(new, reference) of a step of `span`; `flow_grpo`: without the span in its variance."""
+    return new.divergence(reference) * (span if scaling == "flow_grpo" else 1.0)
+
+
+class Grpo:
+    """Satisfies alignment.online.Algorithm."""
+
+    behaviour = False
+
+    def __init__(self, settings: GrpoSettings) -> None:
+        self.settings, self.window = settings, settings.window
+        self.reference = settings.kl > 0
+
+    def begin(self, round_: int, learner: Learner) -> None:
+        """Nothing is kept from round to round."""
+
+    def trained_rows(self, rollouts: RolloutSettings) -> int:
+        samples = rollouts.prompts * rollouts.group
+        return (rollouts.prompts if self.window.branch else samples) + (self.window.width - 1) * samples
+
+    def loss(self, update: Update) -> tuple[Tensor, Metrics]:
+        told, rollout = self.settings, update.rollout
+        given = advantages(rollout.rewards, told.advantage)
+        advantage, rows = update.of_samples(given), update.samples
+        parts: list[Tensor] = []
+        watched: dict[str, list[Tensor]] = defaultdict(list)
+        for step in rollout.random_steps:
+            new, reference = self._steps(update, step, rows)
+            ratio = ratio_of(step, rows, new, told.guard)
+            if update.first:
+                refuse_off_policy(ratio, told.clip)
+            span = step.now - step.after
+            part = clipped(ratio, advantage, told.clip).mean() / (span if told.guard else 1.0)
+            if reference:
+                kl = divergence(new, reference, span, told.kl_scaling).mean()
+                part = part + told.kl * kl
+                watched["kl"].append(kl)
+            parts.append(part)
+            watched["clipfrac"].append(((ratio.detach() - 1).abs() > told.clip).float().mean())
+            watched["approx_kl"].append(0.5 * ratio.log().square().mean())
+        means = {name: torch.stack(values).mean().detach() for name, values in watched.items()}
+        return torch.stack(parts).mean(), {**means, **reward_metrics(rollout.rewards, given)}
+
+    def _steps(self, update: Update, step: RandomStep, rows: Rows) -> tuple[Transition, Transition | None]:
+        """The step's Gaussian for each of `rows`, under the present network and under the reference if there is one."""
+        chance = update.chance
+        assert chance is not None
+        starts, place = step.row[rows].unique(return_inverse=True)
+        x = step.start[starts]
+        t = torch.full((len(x),), step.now, device=x.device)
+        shared = len(step.start) < len(step.end)
+        conditions = update.rollout.conditions[starts if shared else update.rollout.prompt_of(starts)]
+
+        def under(network: nn.Module) -> Transition:
+            velocity = update.policy.velocity(network, x, t, conditions)
+            return chance.step(x, velocity, step.now, step.after)[place]
+
+        new = under(update.learner.network)
+        if update.learner.reference is None:
+            return new, None
+        with torch.no_grad():
+            return new, under(update.learner.reference)
+
+
+def refuse_off_policy(ratio: Each, clip: float) -> None:
+    """Raises OffPolicyError where a ratio is not 1 before any update, by more than a tenth of the clip."""
+    off = float((ratio.detach() - 1).abs().max())
+    if not off <= clip / 10:
+        raise OffPolicyError(
+            f"before any update the policy's ratio to itself is off by {off:.1e}, with a clip of {clip:.1e}",
+            "use one precision and one batch size for rollouts and training, no dropout, or a wider clip",
+        )

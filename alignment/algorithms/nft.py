@@ -1,0 +1,85 @@
+"""DiffusionNFT (Zheng et al., arXiv:2509.16117): policy improvement on the forward process, without a sampler's odds.
+
+A copy of the policy, v_old, draws the samples and follows the policy slowly. With the reward as a probability of being
+good, r = clip(A, -limit, limit) / (2 limit) + 1/2, on a sample noised afresh to time t,
+
+    v+ = beta v + (1 - beta) v_old,   v- = (1 + beta) v_old - beta v,   x0+- = x_t - t v+-
+    L = mean[ r / beta |x0+ - x0|^2 / w+  +  (1 - r) / beta |x0- - x0|^2 / w- ]  +  kl |v - v_ref|^2
+
+with norms as means over values and w+- = mean |x0+- - x0| without gradient, at least 1e-5.
+
+Departures. The repository multiplies the first part by its advantage limit of 5: put that into `kl` instead. Its copy
+follows by step count; here by rounds: decay = min(rise * round, most).
+"""
+
+import torch
+from jaxtyping import Float
+from pydantic import Field
+from torch import Tensor
+
+from alignment.advantage import AdvantageSettings, advantages, reward_metrics
+from alignment.online import Metrics, Noised, Update, mean_square
+from alignment.policy import Learner, moved_toward
+from alignment.rollout import RolloutSettings
+from palate.config import Settings
+
+Each = Float[Tensor, " batch"]
+
+
+class NftSettings(Settings):
+    """`beta` is how far from the old policy the implied good and bad ones lie; `kl` weighs |v - v_start|^2."""
+
+    advantage: AdvantageSettings = AdvantageSettings()
+    beta: float = Field(default=1.0, gt=0)
+    kl: float = Field(default=1e-4, ge=0)
+    rise: float = Field(default=1e-3, ge=0)
+    most: float = Field(default=0.5, ge=0, le=1)
+
+
+def nft_loss(noised: Noised, v: Tensor, v_old: Tensor, good: Each, beta: float) -> Each:
+    """The loss above without KL, of each sample. `good` is r, its probability of being good."""
+    parts = []
+    for share, guess in ((good, beta * v + (1 - beta) * v_old), (1 - good, (1 + beta) * v_old - beta * v)):
+        off = noised.x0_of(guess) - noised.x0
+        with torch.no_grad():
+            scale = off.double().abs().flatten(1).mean(dim=1).clamp_min(1e-5).float()
+        parts.append(share / beta * mean_square(off) / scale)
+    return parts[0] + parts[1]
+
+
+class Nft:
+    """Satisfies alignment.online.Algorithm."""
+
+    behaviour = True
+    window = None
+
+    def __init__(self, settings: NftSettings) -> None:
+        self.settings = settings
+        self.reference = settings.kl > 0
+
+    def begin(self, round_: int, learner: Learner) -> None:
+        if learner.behaviour is not None:
+            moved_toward(learner.behaviour, learner.network, min(self.settings.rise * round_, self.settings.most))
+
+    def trained_rows(self, rollouts: RolloutSettings) -> int:
+        return rollouts.prompts * rollouts.group
+
+    def loss(self, update: Update) -> tuple[Tensor, Metrics]:
+        told, learner = self.settings, update.learner
+        given = advantages(update.rollout.rewards, told.advantage)
+        advantage = update.of_samples(given)
+        known = update.of_samples(update.rollout.rewards).isfinite()  # no reward is no evidence, for good or bad
+        noised = update.noised(update.samples)
+        v = noised.velocity(update.policy, learner.network)
+        assert learner.behaviour is not None
+        with torch.no_grad():
+            v_old = noised.velocity(update.policy, learner.behaviour)
+        good = advantage / (2 * told.advantage.limit) + 0.5
+        total = (known * nft_loss(noised, v, v_old, good, told.beta)).mean()
+        watched = {"old_deviate": mean_square(v - v_old).mean().detach()}
+        if learner.reference is not None:
+            with torch.no_grad():
+                v_start = noised.velocity(update.policy, learner.reference)
+            kl = mean_square(v - v_start).mean()
+            total, watched["kl"] = total + told.kl * kl, kl.detach()
+        return total, {**watched, **reward_metrics(update.rollout.rewards, given)}

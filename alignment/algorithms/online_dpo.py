@@ -1,0 +1,74 @@
+"""Flow-DPO on pairs that the present policy draws: the best and the worst of each group (flow_grpo's online variant).
+
+The loss is that of dpo.py, winner and loser under the same time and noise. The reference is where the run started, or,
+with `renew`, the policy of every so many rounds ago.
+
+Departure: a group whose best and worst are equal makes no pair (flow_grpo labels its first two samples; Flow-Factory
+compares a sample with itself).
+"""
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from alignment.advantage import Groups, reward_metrics
+from alignment.algorithms.dpo import DpoSettings as PairSettings
+from alignment.algorithms.dpo import PairErrors, dpo_loss
+from alignment.online import Metrics, Noised, Update, nothing_to_learn
+from alignment.policy import Learner, moved_toward
+from alignment.rollout import RolloutSettings
+from palate.config import Settings
+
+
+class OnlineDpoSettings(Settings):
+    """`beta` and `anchor` as in dpo.py; `renew`: rounds until the reference is made anew, 0 for never."""
+
+    beta: float = Field(default=500.0, gt=0)
+    anchor: float = Field(default=1.0, ge=0)
+    renew: int = Field(default=0, ge=0)
+
+
+def extremes(rewards: Groups) -> tuple[Tensor, Tensor, Tensor]:
+    """Places of the best and the worst in each group, and whether they differ: (prompts,) each."""
+    known = rewards.isfinite()
+    high = torch.where(known, rewards, -torch.inf).max(dim=1)
+    low = torch.where(known, rewards, torch.inf).min(dim=1)
+    return high.indices, low.indices, high.values > low.values
+
+
+class OnlineDpo:
+    """Satisfies alignment.online.Algorithm."""
+
+    reference = True
+    behaviour = False
+    window = None
+
+    def __init__(self, settings: OnlineDpoSettings) -> None:
+        self.settings = settings
+
+    def begin(self, round_: int, learner: Learner) -> None:
+        if learner.reference is not None and self.settings.renew and round_ % self.settings.renew == 0:
+            moved_toward(learner.reference, learner.network, 0.0)
+
+    def trained_rows(self, rollouts: RolloutSettings) -> int:
+        return 2 * rollouts.prompts
+
+    def loss(self, update: Update) -> tuple[Tensor, Metrics]:
+        rewards = update.rollout.rewards
+        winner, loser, differ = (part[update.prompts] for part in extremes(rewards))
+        watched = reward_metrics(rewards, (rewards != rewards[:, :1]).float())
+        prompts = update.prompts[differ]
+        if not len(prompts):
+            return nothing_to_learn(), watched
+        pairs = torch.cat([prompts * update.rollout.group + place[differ] for place in (winner, loser)])
+        one = update.noised(pairs[: len(prompts)])
+        both = Noised(
+            update.rollout.latents[pairs], one.t.repeat(2), torch.cat([one.eps] * 2), one.conditions.repeat(2, 1)
+        )
+        errors = both.error(both.velocity(update.policy, update.learner.network)).chunk(2)
+        assert update.learner.reference is not None
+        with torch.no_grad():
+            fixed = both.error(both.velocity(update.policy, update.learner.reference)).chunk(2)
+        told = PairSettings(beta=self.settings.beta, anchor=self.settings.anchor)
+        loss, seen = dpo_loss(PairErrors(*errors, *fixed), torch.ones_like(errors[0]), told)
+        return loss, {**seen, **watched}

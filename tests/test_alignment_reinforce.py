@@ -1,0 +1,152 @@
+"""`palate align`: runs of the online algorithms on a tiny generator, stopped, killed and refused."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from click.testing import CliRunner
+
+from alignment.cli import align
+from alignment.journal import read
+from alignment.reinforce import ALGORITHMS, GrpoRecipe, Setup, StoppedError
+from alignment.verifier import Verifier, VerifierSettings
+from models.dit import VideoTransformer
+from models.flavours import FLAVOURS, network_shape
+from models.generator import Generator
+from models.pretrain import fit_codec
+from palate import shapes
+from palate.config import load
+from palate.errors import ConfigError
+from palate.records import Run
+from palate.store import Store
+
+SMALL = ("rollout.prompts=2", "rollout.group=3", "rollout.steps=3", "fit.steps=4", "fit.save_every=2", "updates=2")
+WINDOW = ("grpo.window.last=1",)
+MORE = {"grpo": (*WINDOW, "grpo.kl=0.1", "grpo.window.directions=8")}
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    torch.manual_seed(0)
+    network = VideoTransformer(network_shape(FLAVOURS["tiny"]))
+    torch.nn.init.normal_(network.head.weight, std=0.1)
+    path = tmp_path_factory.mktemp("base") / "tiny.safetensors"
+    Generator(network, fit_codec(FLAVOURS["tiny"], 0), {}).save(path)
+    return path
+
+
+@pytest.mark.parametrize("kind", ALGORITHMS)
+def test_a_command_trains_and_the_run_is_in_the_record(kind: str, base: Path, tmp_path: Path) -> None:
+    arguments = [kind, "--base", str(base), "--out", str(tmp_path / "run"), "--store", str(tmp_path / "r.db"), "--json"]
+    done = CliRunner().invoke(align, [*arguments, *SMALL, *MORE.get(kind, ())], catch_exceptions=False)
+    facts = json.loads(done.stdout)
+    aligned = Generator.load(Path(facts["path"]))
+    assert aligned.checkpoint == facts["checkpoint"]
+    with Store(str(tmp_path / "r.db")) as record:
+        (run,) = record.select(Run)
+    assert (run.task, run.outputs) == (f"align {kind}", (aligned.checkpoint,))
+    assert run.parents == (Generator.load(base).checkpoint,)
+    journal = read(tmp_path / "run" / "metrics.jsonl")
+    assert [line["step"] for line in journal] == [0, 1, 2, 3]
+    assert all(line["reward_failed"] == 0 for line in journal)
+
+
+CHILD = """
+import os, signal, sys
+from pathlib import Path
+from alignment.online import Online
+from alignment.reinforce import ALGORITHMS, Setup
+from palate.config import load
+kind, base, out, kill, *told = sys.argv[1:]
+setup = Setup.of(kind, load(ALGORITHMS[kind].recipe, None, told), Path(base))
+step_of = Online.__call__
+def until_killed(self, step):
+    if step == int(kill):
+        os.kill(os.getpid(), signal.SIGKILL)
+    return step_of(self, step)
+Online.__call__ = until_killed
+setup.run(Path(out))
+"""
+
+
+@pytest.mark.parametrize("kind", ["grpo", "nft"])
+def test_a_run_killed_with_9_goes_on_bit_for_bit(kind: str, base: Path, tmp_path: Path) -> None:
+    told = (*SMALL, *MORE.get(kind, ()), "fit.steps=6")
+    whole = Setup.of(kind, load(ALGORITHMS[kind].recipe, None, told), base).run(tmp_path / "whole")
+    command = [sys.executable, "-c", CHILD, kind, str(base), str(tmp_path / "broken"), "3", *told]
+    child = subprocess.run(command, env={**os.environ, "PYTHONPATH": "."}, capture_output=True, check=False)
+    assert child.returncode == -signal.SIGKILL, child.stderr.decode()
+    broken = Setup.of(kind, load(ALGORITHMS[kind].recipe, None, told), base).run(tmp_path / "broken")
+    assert broken.checkpoint == whole.checkpoint
+    assert read(tmp_path / "broken" / "metrics.jsonl") == read(tmp_path / "whole" / "metrics.jsonl")
+
+
+def test_a_dry_run_says_how_large_the_run_is_and_writes_nothing(base: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    arguments = ["grpo", "--base", str(base), "--out", str(out), "--dry-run", "--json", *SMALL, *WINDOW]
+    plan = json.loads(CliRunner().invoke(align, arguments, catch_exceptions=False).stdout)
+    parameters = sum(p.numel() for p in Generator.load(base).network.parameters())
+    # Two prompts, three samples, three steps: begins at 0 or 1, so 1.5 of 3 steps are shared, and 2 states are trained.
+    assert plan["evaluations_a_round"] == 2 * 1.5 + 6 * 1.5 + 2 * 3
+    assert plan["samples_a_step"] == 3
+    assert plan["parameters"] == parameters
+    assert plan["bytes"] > 5 * 4 * parameters
+    assert not out.exists()
+
+
+@pytest.mark.parametrize(
+    ("told", "says"),
+    [
+        ("grpo.windw.last=1", "did you mean window"),
+        ("grpo.window.last=2", "does not fit in 3 denoise steps"),
+        ("rollout.group=1", "greater than or equal to 2"),
+        ("fit.save_every=3", "multiples of updates"),
+        ("updates=3", "as many prompts"),
+        ("grpo.window.first=5", "after its last"),
+        ("reward.families=[]", "no families"),
+    ],
+)
+def test_settings_that_cannot_work_are_refused_by_name(told: str, says: str) -> None:
+    with pytest.raises(ConfigError, match=says):
+        load(GrpoRecipe, None, (*SMALL, *WINDOW, told))
+
+
+def test_a_loss_that_is_not_a_number_stops_the_run_and_keeps_the_last_good_state(base: Path, tmp_path: Path) -> None:
+    setup = Setup.of("nft", load(ALGORITHMS["nft"].recipe, None, SMALL), base)
+    sound = setup.objective.algorithm.loss
+
+    def breaks(update):  # type: ignore[no-untyped-def]
+        loss, watched = sound(update)
+        return (loss * float("nan") if update.rng.initial_seed() == 3 else loss), watched
+
+    setup.objective.algorithm.loss = breaks  # type: ignore[method-assign]
+    with pytest.raises(StoppedError, match=r"step 3 is not a number.*smaller fit\.lr"):
+        setup.run(tmp_path)
+    assert torch.load(tmp_path / "state.pt", weights_only=True)["step"] == 2
+    assert not (tmp_path / "generator.safetensors").exists()
+
+
+def test_the_verifier_pays_for_what_the_caption_asks() -> None:
+    rng = np.random.default_rng(0)
+    scenes = [shapes.draw_scene(rng, "train") for _ in range(6)]
+    clips = np.stack([shapes.render(scene, rng) for scene in scenes])
+    paid = Verifier(VerifierSettings(strict=1.0, fraction=0.5, visual=2.0))
+    right = paid([str(scene) for scene in scenes], clips)
+    assert (right > 1.5 + 2 * 0.8).all()
+    wrong = paid([str(scene) for scene in scenes[1:] + scenes[:1]], clips)
+    assert (wrong < right - 1).all()
+    assert np.isnan(paid(["a red cat"], clips[:1])).all()
+
+
+def test_captions_to_ask_are_of_the_train_split_and_the_same_for_a_seed() -> None:
+    verifier = Verifier(VerifierSettings(families=("count",)))
+    asked = verifier.ask(20, 3)
+    assert asked == verifier.ask(20, 3) != verifier.ask(20, 4)
+    assert all(shapes.split_of(shapes.parse(caption)) == "train" for caption in asked)
+    assert all(shapes.parse(caption).family == "count" for caption in asked)

@@ -23,9 +23,10 @@ from torch.nn import functional as F  # noqa: N812 (the usual name)
 from torch.nn.parallel import DistributedDataParallel
 
 from models.fit import FitSettings, fit
-from models.weights import SHIPPED, device_of, write_atomically
+from models.weights import SHIPPED, device_of
 from palate.config import Settings
 from palate.errors import DataError
+from palate.files import whole_file
 from palate.records import Axis, Estimate, content_hash
 from palate.stats.metric import accuracy
 from palate.version import code_version
@@ -300,7 +301,7 @@ class _Validations:
         if best is None:
             return
         if self.stale == 0:
-            with best.with_suffix(".part").open("wb") as file:
+            with whole_file(best) as file:
                 torch.save(learner.state_dict(), file)
-            best.with_suffix(".part").replace(best)
-        write_atomically(self.file, json.dumps({"identity": self.identity, "values": self.values}).encode())
+        with whole_file(self.file) as file:
+            file.write(json.dumps({"identity": self.identity, "values": self.values}).encode())

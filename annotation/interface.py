@@ -160,9 +160,14 @@ def guide_html() -> str:
     return "<ul>" + "".join(f"<li>{line}</li>" for line in _GUIDE) + "</ul>"
 
 
+# The panels of regions and relations, which pairs do not have, give their place to the videos.
 _STYLE = """
 .stage { display: grid; grid-template-columns: minmax(0, 1fr) minmax(0, 1fr); gap: 8px; }
-.question { display: grid; grid-template-columns: 12em 26em 1fr; align-items: center; gap: 0 1em; }
+.question { display: grid; grid-template-columns: 12em 35em 1fr; align-items: center; gap: 0 1em; }
 .question * { margin-top: 0; margin-bottom: 0; font-size: 14px; }
 .question sup { font-size: 10px; }
+.question .lsf-choice { min-width: 9em; }
+.question h4:last-child:not(:first-child) { font-weight: normal; }
+.lsf-sidepanels { padding-right: 0 !important; }
+.lsf-sidepanels__wrapper_align_right { display: none; }
 """

@@ -9,7 +9,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -132,8 +132,8 @@ def until(told: Any, seconds: float = 120) -> Any:
     while time.monotonic() < deadline:
         if found := told():
             return found
-        time.sleep(0.1)
-    raise AssertionError("it did not come to pass")
+        time.sleep(0.2)
+    raise AssertionError(f"it did not come to pass within {seconds} s")
 
 
 def sign_up(browser: Any, world: World, person: str) -> None:
@@ -150,11 +150,26 @@ def times(browser: Any) -> list[float]:
 
 
 def shown(browser: Any) -> tuple[str, str]:
-    """The opaque names of the videos on the left and on the right, once both are ready."""
-    script = "return [...document.querySelectorAll('video')].filter(v => v.readyState > 2).map(v => v.currentSrc)"
-    found = until(lambda: len(sources := browser.execute_script(script)) == 2 and sources)
-    left, right = (re.findall(r"[0-9a-f]{64}", source)[-1] for source in found)
-    return left, right
+    """The opaque names of the videos on the left and on the right; of one that cannot play yet, an empty one."""
+    script = "return [...document.querySelectorAll('video')].map(v => v.readyState > 2 ? v.currentSrc : '')"
+    names = [(re.findall(r"[0-9a-f]{64}", source) or [""])[-1] for source in browser.execute_script(script)]
+    return names[0] if names else "", names[-1] if names else ""
+
+
+def chosen(browser: Any) -> int:
+    """How many answers and reasons are ticked."""
+    return browser.execute_script("return document.querySelectorAll('.question input:checked').length")
+
+
+def tick(browser: Any, keys: Iterable[str]) -> None:
+    """Press one key after the other until each has ticked something: a busy page loses some."""
+    for count, key in enumerate(keys, 1):
+        for _ in range(10):
+            press(browser, key)
+            with suppress(AssertionError):
+                until(lambda: chosen(browser) == count, 5)  # noqa: B023
+                break
+        assert chosen(browser) == count
 
 
 def press(browser: Any, *keys: str, control: bool = False) -> None:
@@ -208,21 +223,23 @@ def label_all(browser: Any, world: World, answers: str, skip_first: bool) -> dic
     pressed: dict[str, dict[str, str]] = {}
     apart: list[float] = []
     for turn in range(len(world.comparisons)):
-        until(lambda: shown(browser) in names and names[shown(browser)] not in pressed)
-        comparison = names[shown(browser)]
+        comparison = until(lambda: (found := names.get(shown(browser))) not in pressed and found)
         until(lambda: len(browser.find_elements("css selector", "[aria-label='Play']")) == 2)
+        assert not browser.find_element("class name", "lsf-sidepanels__wrapper_align_right").is_displayed()
         time.sleep(1)  # keys that come before the page has settled are lost
         if picture := os.environ.get("PALATE_SCREENSHOTS"):
             browser.save_screenshot(f"{picture}/{turn}-{comparison}.png")
         if turn < 3:
             apart.append(play_in_step(browser))
         if skip_first and not pressed:
-            press(browser, "o")
+            tick(browser, "o")
             press(browser, " ", control=True)
             pressed[comparison] = {}
             continue
         order = {axis: int(answers[(turn + place) % len(answers)]) for place, axis in enumerate(KEYS)}
-        press(browser, *(KEYS[axis][choice] for axis, choice in order.items()))
+        tick(browser, (KEYS[axis][choice] for axis, choice in order.items()))
+        if turn == len(world.comparisons) - 1:
+            browser.find_element("css selector", "textarea").send_keys(f"because of {comparison}")
         press(browser, "ENTER", control=True)
         pressed[comparison] = {axis: ("left", "same", "right")[choice] for axis, choice in order.items()}
     print(f"largest distance between the videos: {1000 * max(apart):.0f} ms")
@@ -247,6 +264,7 @@ def test_two_people_label_and_the_record_says_what_they_pressed(world, browser):
             assert row.seconds
             assert row.seconds > 0
             assert row.skip == (None if answers else "cannot tell")
+            assert row.reasons == (f"because of {id}" if id == list(own)[-1] else "")
             turned = {"same": Verdict.SAME, side: Verdict.GOOD}
             assert row.verdicts == {axis: turned.get(answer, Verdict.BAD) for axis, answer in answers.items()}
     assert not rows

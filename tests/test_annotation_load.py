@@ -55,7 +55,7 @@ def test_push_and_pull_take_less_than_twice_the_bare_import_and_export(tmp_path:
 
             project = client.project(title(home, "s"))
             assert project
-            tasks = [task["data"] for task in client.annotated(project.id)]
+            tasks = [task["data"] for task in client._tasks(project.id, "data")]
             assert len(tasks) == COMPARISONS
             bare = client.create("bare", labelling_xml(ASKED), guide_html(), PEOPLE)
             start = time.perf_counter()

@@ -1,0 +1,31 @@
+"""The demo with people: few enough comparisons for one person, and a reason where nobody can judge."""
+
+import socket
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+
+import palate.demo
+from palate.config import load
+from palate.demo.loop import DemoRecipe
+from palate.demo.people import served
+from palate.errors import PalateError
+
+
+def test_the_recipe_asks_no_more_of_a_person_than_half_an_hour():
+    told = load(DemoRecipe, Path(palate.demo.__file__).with_name("label-studio.toml"), ())
+    assert told.judges == "label-studio"
+    asked = told.overlap * (told.prompts * (told.seeds - 1) + 2 * told.cases)
+    assert asked * 30 <= 1800
+    assert load(DemoRecipe, None, ()).judges == "simulated"
+
+
+def test_without_a_server_the_demo_says_so_and_leaves_the_store_to_go_on_with(tmp_path, capfd):
+    with socket.socket() as taken:
+        with suppress(OSError):  # somebody else may have it, which is as good
+            taken.bind(("127.0.0.1", 8080))
+        with pytest.raises(PalateError, match="nobody can judge"), served(tmp_path / "demo"):
+            pass
+    assert "palate: " in capfd.readouterr().err
+    assert (tmp_path / "demo" / "palate.db").exists()

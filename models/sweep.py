@@ -41,14 +41,15 @@ CHUNK = 500  # clips rendered at once
 class SweepRecipe(Settings):
     """What `palate scaling sweep` is told.
 
-    `sizes` (width, depth) times `clips` make the grid. `target` (width, depth, clips) is the run to predict: what the
+    `sizes` (width, depth) times `clips` make the grid. Sizes of one depth are predicted better than of several, since
+    a deeper network does more with as many parameters. `target` (width, depth, clips) is the run to predict: what the
     grid has of more than 1 / `beyond` of its compute is left out.
     """
 
     name: str = "shapes"
-    sizes: tuple[tuple[int, int], ...] = ((16, 2), (24, 2), (32, 2), (48, 3))
+    sizes: tuple[tuple[int, int], ...] = ((16, 2), (24, 2), (32, 2), (48, 2))
     clips: tuple[int, ...] = (1_000, 2_000, 4_000, 8_000)
-    target: tuple[int, int, int] = (64, 4, 16_000)
+    target: tuple[int, int, int] = (64, 2, 16_000)
     beyond: float = 4.0
     held_out: int = 1_000
     channels: int = 64

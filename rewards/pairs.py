@@ -113,13 +113,13 @@ def from_votes(store: Store, study: str, axes: Sequence[Axis]) -> PairSet:
     Raises DataError where the study has none on these axes.
     """
     found = store.votes(study=study)
-    found = found.select((found.role != "gold") & np.isin(found.axis, list(axes)))
+    found = found.select((found.role != "gold") & found.axis.among(axes))
     if not len(found):
         raise DataError(f"study {study} has no votes on {', '.join(axes)}", "collect some, or name another study")
     wanted = sorted(set(found.comparison.tolist()))
     pair = {one.id: (one.candidate, one.baseline) for one in store.select(Comparison, id=wanted)}
     counts: dict[tuple[str, str], NDArray[np.float64]] = defaultdict(lambda: np.zeros((len(axes), 3)))
-    for comparison, axis, verdict in zip(found.comparison, found.axis, found.verdict):
+    for comparison, axis, verdict in zip(found.comparison.tolist(), found.axis.tolist(), found.verdict.tolist()):
         ours, theirs = pair[comparison]
         said = Verdict(verdict).counted
         swap = theirs < ours  # a pair is one pair, whichever was the candidate

@@ -164,6 +164,16 @@ def test_planted_coefficients_are_found():
         assert estimate.low < estimate.value < estimate.high
 
 
+def test_no_floor_is_said():
+    """Runs whose loss falls to nothing."""
+    law = LossLaw(A=2, B=3, E=0.0, alpha=0.3, beta=0.4)
+    found = scaling.fit(planted(law), replicates=2)
+    assert found.law.E == 0
+    assert "no floor" in found.estimate(lambda law: law.E).note
+    assert (found.law.alpha, found.law.beta) == pytest.approx((0.3, 0.4), rel=1e-3)
+    assert scaling.fit(planted(), replicates=2).note == ""
+
+
 def test_units_do_not_matter():
     """Runs in parameters and tokens, or in 1e9 of them: A and B change with the unit, the rest does not."""
     data = planted(noise=1e-3)

@@ -25,6 +25,7 @@ Floats = NDArray[np.float64]
 DELTA = 1e-3  # Huber's, in log loss
 FLOPS = 6.0  # C = 6 N D: forward and backward of a transformer whose attention is cheap beside its matrices
 _PARAMETERS = 5
+_NO_FLOOR = 1e-5  # of the mean loss: a smaller E is none, a hundredth of Huber's delta
 
 
 @dataclass(frozen=True)
@@ -145,6 +146,11 @@ class Fit:
     replicas: tuple[LossLaw, ...]
     n: int
 
+    @property
+    def note(self) -> str:
+        """What these runs cannot tell."""
+        return "" if self.law.E else "these runs show no floor: E is fitted as zero, and none is in the predictions"
+
     def estimate(self, of: Callable[[LossLaw], float], level: float = 0.95) -> Estimate:
         """Anything that follows from a law, such as `lambda law: law.exponent`, with its percentile interval."""
         values = np.array([of(law) for law in self.replicas])
@@ -156,6 +162,7 @@ class Fit:
             n=self.n,
             level=level,
             method=f"Huber on log loss, percentile of {len(values)} bootstraps over runs",
+            note=self.note,
         )
 
 
@@ -297,6 +304,7 @@ class _Centre:
     def law(self, parameters: Floats) -> LossLaw:
         a, b, e, alpha, beta = map(float, parameters)
         A, B, E = np.exp([a + alpha * self.n + self.loss, b + beta * self.d + self.loss, e + self.loss]).tolist()
+        E = E if e > np.log(_NO_FLOOR) else 0.0
         return LossLaw(A, B, E, alpha, beta)
 
 

@@ -1,0 +1,98 @@
+"""How long `palate report gsb` takes for many verdicts, and how much memory: a store of 8 systems, 2,000 prompts and
+100 people is made in a temporary folder, three axes a judgement.
+
+    python tests/perf/report.py --verdicts 1000000
+"""
+
+import argparse
+import random
+import resource
+import sqlite3
+import tempfile
+import time
+from collections.abc import Iterator
+from itertools import combinations
+from pathlib import Path
+
+from palate.gsb import accords, contests, standings
+from palate.report import figures
+from palate.store import Store
+
+SYSTEMS, PROMPTS, PEOPLE, AXES = 8, 2000, 100, ("overall", "motion", "looks")
+NOW = "2026-01-01 00:00:00.000000"
+
+
+def fill(file: Path, judgements: int) -> None:
+    """By SQL: a million records through the store would take longer than what is measured."""
+    Store(str(file)).close()
+    rng = random.Random(0)
+    connection = sqlite3.connect(file)
+
+    def name(kind: str) -> str:
+        return f"{kind}-{rng.getrandbits(96):024x}"
+
+    def insert(table: str, columns: str, rows: Iterator[tuple]) -> None:
+        marks = ", ".join("?" * len(columns.split()))
+        listed = ", ".join(f'"{column}"' for column in columns.split())
+        connection.executemany(f'insert into "{table}" ({listed}) values ({marks})', rows)
+
+    cases = [name("case") for _ in range(PROMPTS)]
+    samples = [[name("sample") for _ in range(SYSTEMS)] for _ in range(PROMPTS)]
+    shown = [(name("comparison"), p, pair) for p in range(PROMPTS) for pair in combinations(range(SYSTEMS), 2)]
+    voted = [name("judgement") for _ in range(judgements)]
+    insert(
+        "case",
+        "id suite prompt split conditions tags axes recorded_at",
+        ((id, "s", id, "heldout", "{}", "{}", "[]", NOW) for id in cases),
+    )
+    insert(
+        "sample",
+        "id case system sampler recorded_at",
+        ((id, cases[p], f"system {k}", "{}", NOW) for p, row in enumerate(samples) for k, id in enumerate(row)),
+    )
+    insert(
+        "comparison",
+        "id study case candidate baseline candidate_side role recorded_at",
+        ((id, "s", cases[p], samples[p][a], samples[p][b], "left", "normal", NOW) for id, p, (a, b) in shown),
+    )
+    insert(
+        "judgement",
+        "id comparison annotator simulated source reasons recorded_at",
+        (
+            (id, shown[i % len(shown)][0], f"person {rng.randrange(PEOPLE)}", False, str(i), "", NOW)
+            for i, id in enumerate(voted)
+        ),
+    )
+    insert(
+        "verdict",
+        "judgement axis verdict",
+        ((id, axis, rng.choice(("good", "same", "bad"))) for id in voted for axis in AXES),
+    )
+    connection.commit()
+    connection.close()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--verdicts", type=int, default=300_000)
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "store.db"
+        fill(file, -(-options.verdicts // len(AXES)))
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        started, used = time.perf_counter(), time.process_time()
+        with Store(str(file)) as store:
+            votes = store.votes()
+            read = time.process_time() - used
+            shown = figures(contests(votes), standings(votes)[0], accords(votes), {})
+            store.add(shown)
+        seconds, used = time.perf_counter() - started, time.process_time() - used
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    print(
+        f"{len(votes):,} verdicts, {len(shown)} figures: {seconds:.1f} s, of them on the processor {used:.1f} s, "
+        f"{read:.1f} s of it to read; {before // 1024} MB before, {peak // 1024} MB at its peak"
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -8,6 +8,7 @@ import pytest
 from click.testing import CliRunner
 
 from annotation.cli import annotate
+from annotation.preferences import standing
 from palate.errors import DataError
 from palate.records import Case, Comparison, Judgement, Preference, Sample, Score
 from palate.store import Store
@@ -88,7 +89,9 @@ def test_a_knockout_goes_on_round_by_round_and_yields_its_best(url):
     assert run(url, "prefer", "--study", "k", "--contrasts", "3")["added"] == 18
     with Store(url) as store:
         seeds = {sample.id: sample.seed for sample in store.select(Sample)}
-        assert {seeds[one.winner] for one in store.select(Preference)} == {3}
+        learnt = list(store.select(Preference, study="k"))
+        assert {seeds[one.winner] for one in learnt} == {3}
+        assert standing(learnt, store.select(Comparison), store.select(Judgement)) == learnt
 
 
 def test_other_people_add_their_judgements_and_a_recipe_tells_their_taste(url, tmp_path):

@@ -157,17 +157,21 @@ def shown(browser: Any) -> tuple[str, str]:
 
 
 def chosen(browser: Any) -> int:
-    """How many answers and reasons are ticked."""
-    return browser.execute_script("return document.querySelectorAll('.question input:checked').length")
+    """How many rows have an answer."""
+    script = "return [...document.querySelectorAll('.question')].filter(q => q.querySelector('input:checked')).length"
+    return browser.execute_script(script)
 
 
 def tick(browser: Any, keys: Iterable[str]) -> None:
-    """Press one key after the other until each has ticked something: a busy page loses some."""
+    """Press one key after the other until each has answered a row.
+
+    A busy page loses some, and a key pressed twice takes its answer back: so there is a long wait before a second try.
+    """
     for count, key in enumerate(keys, 1):
-        for _ in range(10):
+        for _ in range(3):
             press(browser, key)
             with suppress(AssertionError):
-                until(lambda: chosen(browser) == count, 5)  # noqa: B023
+                until(lambda: chosen(browser) == count, 40)  # noqa: B023
                 break
         assert chosen(browser) == count
 

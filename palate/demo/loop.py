@@ -34,14 +34,14 @@ class DemoRecipe(Settings):
 
     seed: int = 0
     cases: int = 384  # held-out cases that every system answers
-    prompts: int = 500
+    prompts: int = 700
     seeds: int = 4
     people: int = 12
     overlap: int = 3  # people who judge one comparison
     judges: Literal["simulated", "label-studio"] = "simulated"  # or whoever signs up at the link that is shown
     contrasts: int = 3  # pairs to learn from, a prompt
-    steps: int = 180
-    batch: int = 16  # pairs, beside twice as many real clips
+    steps: int = 300
+    batch: int = 16  # pairs, beside as many real clips
     workers: int = 2
 
 
@@ -70,7 +70,7 @@ class Loop:
         """Starts, beside everything else, what the loop is measured against: the aligned model's compute, rollouts
         included, spent on more pretraining."""
         told = self.recipe
-        compute = told.prompts * told.seeds * A_ROLLOUT + told.steps * told.batch * (A_PAIR + 2 * A_CLIP)
+        compute = told.prompts * told.seeds * A_ROLLOUT + told.steps * told.batch * (A_PAIR + A_CLIP)
         steps = ("batch=32", f"fit.steps={compute // (32 * A_CLIP)}")
         going_on = ("start=shipped", "fit.optimiser=adamw", "fit.lr=3e-4", "fit.ema=0.95", "fit.save_every=50")
         log = self.folder / "control.log"
@@ -80,7 +80,7 @@ class Loop:
     def align(self, study: str) -> None:
         """DPO on the preferences."""
         told = self.recipe
-        amounts = (f"fit.steps={told.steps}", f"dpo.batch={told.batch}", f"dpo.replay_batch={2 * told.batch}")
+        amounts = (f"fit.steps={told.steps}", f"dpo.batch={told.batch}", f"dpo.replay_batch={told.batch}")
         _finish(
             self._start("align", "dpo", "--study", study, *amounts, *self._trained("aligned")), "see the line above"
         )

@@ -45,6 +45,7 @@ perf:
 	.venv-perf/bin/python -m pip install --quiet --constraint constraints.txt "$(shell sed -n 's/^torch==/torch==/p' constraints.txt)"
 	.venv-perf/bin/python -m pip install --quiet --editable ".[perf]"
 	.venv-perf/bin/python tests/perf/votes.py --out docs/speed.md
+	.venv-perf/bin/python tests/perf/reward_training.py --out docs/speed-rewards.md
 
 check: setup
 	$(BIN)/ruff format --check .

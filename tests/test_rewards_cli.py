@@ -41,7 +41,7 @@ def record_of(folder: Path, prompts: int) -> str:
 
 def test_a_reward_is_trained_scores_is_audited_and_examined(tmp_path: Path) -> None:
     store, out = record_of(tmp_path, 12), str(tmp_path / "run")
-    sizes = ["fit.steps=2", "every=2", "prompts=2", "mismatch=1", "layers=1", "validation=0.3", "test=0.3"]
+    sizes = ["fit.steps=2", "every=2", "prompts=2", "layers=1", "validation=0.3", "test=0.3"]
     asked = ["train", "--store", store, "--study", "s", "--axes", "overall", "--out", out, "device=cpu", *sizes]
     told = CliRunner().invoke(reward, [*asked, "--json"], catch_exceptions=False)
     facts = json.loads(told.stdout)

@@ -53,6 +53,7 @@ perf:
 	.venv-perf/bin/python -m pip install --quiet --editable ".[perf]"
 	.venv-perf/bin/python tests/perf/votes.py --out docs/speed.md
 	.venv-perf/bin/python tests/perf/report.py --verdicts 1000000
+	.venv-perf/bin/python tests/perf/reward_training.py --out docs/speed-rewards.md
 
 check: setup
 	$(BIN)/ruff format --check .

@@ -145,7 +145,6 @@ def bench(
 ) -> None:
     """How often a reward, or judges that answer in words, agree with people; baselines beside them."""
     from palate.errors import ConfigError
-    from palate.records import Estimate
     from palate.report_text import table as columns
     from palate.store import Store
     from rewards.bench import bench_judges, bench_pairs, unseen
@@ -171,14 +170,117 @@ def bench(
             [row.scorer, row.axis, _percent(row.without_ties), _percent(row.with_ties), str(row.invalid)]
             for row in found
         ]
-    plain = [
-        {
-            key: value.model_dump(mode="json") if isinstance(value, Estimate) else value
-            for key, value in vars(row).items()
-        }
-        for row in found
+    report(as_json, columns(head, cells), {"rows": [_plain(row) for row in found]})
+
+
+@reward.command()
+@store_option
+@json_option
+@reward_option
+@click.option("--study", required=True, help="whose pairs and people to examine it on")
+@click.option("--answers", "count", default=128, show_default=True, help="how many videos to probe")
+@click.option("--groups", type=click.Path(path_type=Path), help="JSON: annotator -> group; default: each alone")
+def audit(store: str, as_json: bool, path: Path, study: str, count: int, groups: Path | None) -> None:
+    """Probes that should or should not move a reward, its calibration, and with whom it agrees."""
+    import json
+
+    import numpy as np
+
+    from palate.errors import ConfigError
+    from palate.store import Store
+    from rewards.audit import by_group, probe, reliability, text
+    from rewards.pairs import from_votes
+    from rewards.video_reward import VideoReward, score_videos
+
+    model, logits = VideoReward.load(path), VideoReward.load(path, standardise=False)
+    with Store(store, create=False) as record:
+        pairs = from_votes(record, study, model.axes)
+        voters = sorted(set(record.votes(study=study).annotator.tolist()))
+        try:
+            named = json.loads(groups.read_text()) if groups else {}
+        except (OSError, ValueError) as error:
+            raise ConfigError(f"{groups} is no JSON ({error})", "write annotator -> group") from error
+        members: dict[str, list[str]] = {}
+        for voter in voters:
+            members.setdefault(named.get(voter, voter), []).append(voter)
+        sets = {name: from_votes(record, study, model.axes, own) for name, own in sorted(members.items())}
+    used = np.unique(np.concatenate([pairs.first, pairs.second]))
+    chosen = np.random.default_rng(0).permutation(used)[:count]
+    findings = probe(model, [pairs.videos[row].answer() for row in chosen])
+    values = score_videos(logits, pairs)
+    lead = values[pairs.first] - values[pairs.second]
+    judged = [axis for axis in model.axes if (np.abs(pairs.label(axis)) == 1).sum() >= 10]
+    curves = {
+        axis: reliability(axis, pairs.label(axis), lead[:, model.axes.index(axis)], list(pairs.prompts))
+        for axis in judged
+    }
+    score_of = {video.file: values[row] for row, video in enumerate(pairs.videos)}
+    axis = "overall" if "overall" in judged else judged[0]
+    place = model.axes.index(axis)
+    agreed = by_group(sets, axis, lambda one: np.array([score_of[video.file][place] for video in one.videos]))
+    facts = {
+        "findings": [_plain(one) for one in findings],
+        "calibration": {axis: _plain(one) for axis, one in curves.items()},
+        "groups": {name: one.model_dump(mode="json") for name, one in agreed.items()},
+    }
+    report(as_json, text(findings, curves, agreed), facts)
+
+
+@reward.command()
+@json_option
+@click.argument("table", type=click.Path(path_type=Path))
+@settings_options
+def alarm(as_json: bool, table: Path, recipe: Path | None, overrides: tuple[str, ...]) -> None:
+    """Does gold fall while the proxy rises? TABLE is a CSV of look, prompt, gold, proxy.
+
+    The setting `looks` is how many are planned in all. The last line, or "state" in JSON, says when to stop.
+    """
+    from palate.config import load
+    from palate.report_text import table as columns
+    from rewards.alarm import AlarmSettings, HackingAlarm, read_looks
+
+    watch = HackingAlarm(load(AlarmSettings, recipe, overrides))
+    for gold, proxy in read_looks(table):
+        watch.look(gold, proxy)
+    rows = [
+        [
+            str(one.look),
+            _number(one.gold),
+            _number(one.proxy),
+            f"{one.statistic:.2f}",
+            f"{one.threshold:.2f}",
+            one.state,
+        ]
+        for one in watch.history
     ]
-    report(as_json, columns(head, cells), {"rows": plain})
+    last = watch.history[-1]
+    advice = "nothing falls" if last.state == "calm" else f"{last.state}: go back to look {last.stop}"
+    if last.lost:
+        advice += f"; gold lost {_number(last.lost)}"
+    head = ["look", "gold", "proxy", "largest fall, standard errors", "rings above", "state"]
+    facts = {"state": last.state, "stop": last.stop, "looks": [_plain(one) for one in watch.history]}
+    report(as_json, f"{columns(head, rows)}\n\n{advice}", facts)
+
+
+def _plain(row: object) -> dict[str, object]:
+    """A row for machines; a number that JSON cannot say is left out as null."""
+    from math import isfinite
+
+    from palate.records import Estimate
+
+    return {
+        key: value.model_dump(mode="json")
+        if isinstance(value, Estimate)
+        else None
+        if isinstance(value, float) and not isfinite(value)
+        else value
+        for key, value in vars(row).items()
+    }
+
+
+def _number(found: "Estimate") -> str:
+    value, low, high = ("–" if one is None else f"{one:.3f}" for one in (found.value, found.low, found.high))
+    return f"{value} [{low}, {high}]"
 
 
 def _percent(found: "Estimate | None") -> str:

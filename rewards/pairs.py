@@ -7,7 +7,7 @@ has a label that is no verdict: neither is a tie.
 import csv
 import hashlib
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -106,14 +106,18 @@ class PairSet:
         )
 
 
-def from_votes(store: Store, study: str, axes: Sequence[Axis]) -> PairSet:
+def from_votes(store: Store, study: str, axes: Sequence[Axis], annotators: Collection[str] | None = None) -> PairSet:
     """The verdicts of a study that stand, by pair and axis: several people's make a soft label, ties included.
+
+    `annotators` keeps only theirs.
 
     Gold comparisons examine people and are left out; a repeat adds its votes to its original's.
     Raises DataError where the study has none on these axes.
     """
     found = store.votes(study=study)
     found = found.select((found.role != "gold") & found.axis.among(axes))
+    if annotators is not None:
+        found = found.select(found.annotator.among(annotators))
     if not len(found):
         raise DataError(f"study {study} has no votes on {', '.join(axes)}", "collect some, or name another study")
     wanted = sorted(set(found.comparison.tolist()))

@@ -31,7 +31,6 @@ from palate.records import Axis, Estimate, content_hash
 from palate.stats.metric import accuracy
 from palate.version import code_version
 from rewards.encoder import BLIND, Encoder
-from rewards.mismatch import mismatched
 from rewards.pairs import PairSet
 from rewards.preference import bradley_terry, mean_over, with_ties
 from rewards.shapes_encoder import ShapesEncoder
@@ -44,9 +43,8 @@ PARTS: tuple[Part, ...] = ("train", "validation", "test")
 class RewardRecipe(Settings):
     """What `palate reward train` is told.
 
-    `prompts` a step, each with all its pairs; `mismatch` rendered clips a step, each with its own and with a wrong
-    caption (shapes world; 0 for none). Every `every` steps the validation prompts are asked; `patience` times without
-    a gain end the run. `k` is Rao and Kupper's where `ties` is "rao_kupper"; 0 learns it, an axis its own.
+    `prompts` a step, each with all its pairs. Every `every` steps the validation prompts are asked; `patience` times
+    without a gain end the run. `k` is Rao and Kupper's where `ties` is "rao_kupper"; 0 learns it, an axis its own.
     """
 
     seed: int = 0
@@ -54,7 +52,6 @@ class RewardRecipe(Settings):
     start: str = ""  # the generator whose body the encoder starts from; default: the shipped one
     layers: int = 4
     prompts: int = 8
-    mismatch: int = 8
     ties: Literal["none", "rao_kupper"] = "rao_kupper"
     k: float = 0.0
     validation: float = 0.1
@@ -129,23 +126,13 @@ class Comparing:
         whole = sum(float(self.pairs.weight[self.rows_of(self._due(step, rank))].sum()) for rank in range(self.world))
         rows = self.rows_of(ours)
         used, place = np.unique(np.stack([self.pairs.first[rows], self.pairs.second[rows]]), return_inverse=True)
-        extra = mismatched(self.recipe.mismatch, self.recipe.seed * 1_000_003 + step * self.world + self.rank)
-        inputs = [self.prepared(row) for row in used]
-        inputs += [self.learner.encoder.prepare(answer) for pair in extra for answer in pair]
-        scores = (self.shared or self.learner)(inputs)
+        scores = (self.shared or self.learner)([self.prepared(row) for row in used])
         self.encoded += len(used)
         place = torch.from_numpy(place).reshape(2, -1).to(scores.device)
         lead = scores[place[0]] - scores[place[1]]
         # Every process has the same `whole`, and processes' gradients are averaged: hence times their number.
         loss = self._likelihood(lead, rows).sum() * self.world / max(whole, 1e-9)
-        watched = {"nll": loss.detach()}
-        if extra:
-            right, wrong = scores[len(used) :].unflatten(0, (-1, 2)).unbind(1)
-            seeing = [place for place, axis in enumerate(self.axes) if axis not in BLIND]
-            match = F.softplus(wrong - right)[:, seeing].mean()
-            watched["mismatch"] = match.detach()
-            loss = loss + match
-        return loss, watched
+        return loss, {"nll": loss.detach()}
 
     def due(self, step: int) -> list[str]:
         """This process's prompts of a step."""

@@ -39,9 +39,9 @@ def record_of(folder: Path, prompts: int) -> str:
     return url
 
 
-def test_train_then_score_leaves_scores_and_reasons_in_the_record(tmp_path: Path) -> None:
+def test_a_reward_is_trained_scores_is_audited_and_examined(tmp_path: Path) -> None:
     store, out = record_of(tmp_path, 12), str(tmp_path / "run")
-    sizes = ["fit.steps=2", "every=2", "prompts=2", "mismatch=1", "layers=1", "validation=0.3", "test=0.3"]
+    sizes = ["fit.steps=2", "every=2", "prompts=2", "layers=1", "validation=0.3", "test=0.3"]
     asked = ["train", "--store", store, "--study", "s", "--axes", "overall", "--out", out, "device=cpu", *sizes]
     told = CliRunner().invoke(reward, [*asked, "--json"], catch_exceptions=False)
     facts = json.loads(told.stdout)
@@ -62,6 +62,38 @@ def test_train_then_score_leaves_scores_and_reasons_in_the_record(tmp_path: Path
         assert all(one.scorer.endswith(f"{facts['checkpoint'][:12]}.overall") for one in rows)
         (run,) = record.select(Run)
         assert run.outputs == (facts["checkpoint"],)
+
+    checked = CliRunner().invoke(
+        reward,
+        [
+            "audit",
+            "--store",
+            store,
+            "--reward",
+            f"{out}/reward.safetensors",
+            "--study",
+            "s",
+            "--answers",
+            "6",
+            "--json",
+        ],
+        catch_exceptions=False,
+    )
+    found = json.loads(checked.stdout)
+    refused = {one["probe"]: one["refused"] for one in found["findings"]}
+    assert refused["half rate"] == refused["length"] == 6
+    assert refused["codec"] == 0
+    assert found["calibration"]["overall"]["ece"]["n"] == found["groups"]["a"]["n"] == 12
+    examined = CliRunner().invoke(
+        reward,
+        ["bench", "--store", store, "--reward", f"{out}/reward.safetensors", "--study", "s", "--systems", "noisy"],
+        catch_exceptions=False,
+    )
+    assert [line.split("  ")[0] for line in examined.stdout.splitlines()[2:]] == [
+        "reward.safetensors",
+        "random",
+        "all ties",
+    ]
 
 
 def test_one_source_of_pairs_is_asked_for(tmp_path: Path) -> None:

@@ -21,7 +21,6 @@ from palate.records import Case, Comparison, Judgement, Preference, Sample, Side
 from palate.store import Store
 from rewards import train as training
 from rewards.encoder import BLIND
-from rewards.mismatch import mismatched, wrong_in_one
 from rewards.pairs import PairSet, Shown, from_preferences, from_videoalign, from_votes
 from rewards.reward import Answer, Unit
 from rewards.shapes_encoder import ShapesEncoder
@@ -68,7 +67,7 @@ def pairs(tmp_path_factory: pytest.TempPathFactory) -> PairSet:
 
 def recipe(steps: int = 6, **changes: object) -> RewardRecipe:
     fit = FitSettings(steps=steps, lr=3e-3, warmup=2, ema=0.5)
-    return RewardRecipe(fit=fit, prompts=4, every=3, mismatch=0, device="cpu").model_copy(update=changes)
+    return RewardRecipe(fit=fit, prompts=4, every=3, device="cpu").model_copy(update=changes)
 
 
 def weights(module: torch.nn.Module) -> list[torch.Tensor]:
@@ -207,23 +206,6 @@ def test_k_is_fixed_or_learned_and_ties_can_be_left_out(pairs: PairSet) -> None:
     assert learned.tie.grad[1] != 0
     untied = Comparing(Learner(encoder(), recipe()), pairs, AXES, recipe(ties="none"))
     assert untied.held_out() == pytest.approx(np.log(2), abs=0.01)  # per vote that is no tie, before any learning
-
-
-def test_wrong_captions_are_wrong_in_one_fact() -> None:
-    for index in range(50):
-        rng = np.random.default_rng(index)
-        right = shapes.draw_scene(rng, "train", ("single", "events", "count"))
-        wrong = wrong_in_one(right, rng)
-        assert shapes.parse(str(wrong)) == wrong != right
-        facts = [
-            (one.background, one.count, one.things[0].colour, one.things[0].shape, one.things[0].motions)
-            for one in (right, wrong)
-        ]
-        assert sum(ours != theirs for ours, theirs in zip(*facts)) == 1
-    (right, wrong), *_ = mismatched(3, 7)
-    assert np.array_equal(right.frames, wrong.frames)
-    assert shapes.check(shapes.observe(right.frames), shapes.parse(right.prompt)).strict
-    assert not shapes.check(shapes.observe(wrong.frames), shapes.parse(wrong.prompt)).strict
 
 
 def test_the_record_becomes_pairs_with_every_vote(tmp_path: Path) -> None:

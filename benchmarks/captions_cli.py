@@ -43,7 +43,7 @@ def captions(
     """
     from contextlib import closing
 
-    from benchmarks import vidcapbench
+    from benchmarks import caption_metrics, vidcapbench
     from palate.config import load
     from palate.files import whole_file
     from palate.report_text import table
@@ -64,12 +64,12 @@ def captions(
     if out:
         with whole_file(out) as file:
             file.writelines(f"{json.dumps(one.row(), ensure_ascii=False)}\n".encode() for one in marked)
-    found = vidcapbench.summary(marked)
+    found = caption_metrics.summary(marked)
     if as_json:
         rows = {part: {name: one.model_dump(mode="json") for name, one in of.items()} for part, of in found.items()}
         click.echo(json.dumps(rows))
         return
-    for names in (vidcapbench.METRICS, vidcapbench.RATES, ["judged alike"]):
+    for names in (caption_metrics.METRICS, caption_metrics.RATES, ["judged alike"]):
         rows = [[part, *(_shown(of[name]) for name in names)] for part, of in found.items() if set(names) <= of.keys()]
         click.echo(table(["in percent", *names], rows) + "\n")
     notes = sorted({one.note for of in found.values() for one in of.values() if one.note})

@@ -7,6 +7,7 @@ import numpy as np
 
 from benchmarks import omnivideo, shapes, shapes_omni
 from benchmarks.runner import SCALE, Scorer
+from benchmarks.shapes_plans import TASKS
 from palate.errors import DataError
 from palate.media import MediaFolder, Video
 from palate.records import Case, Sample, Score
@@ -40,7 +41,7 @@ def _drawn(cases: list[Case], media: MediaFolder) -> list[Case]:
 SUITES = {
     shapes.SUITE: Suite("moving coloured shapes; a program checks every answer", shapes.cases, shapes_scores),
     shapes_omni.SUITE: Suite(
-        f"{len(shapes_omni.TASKS)} of OmniVideo's tasks in the shapes world; a program checks every answer",
+        f"{len(TASKS)} of OmniVideo's tasks in the shapes world; a program checks every answer",
         shapes_omni.cases,
         shapes_omni.scores,
         _drawn,

@@ -1,4 +1,4 @@
-"""Questions to a language model behind an OpenAI-compatible server: many at a time, and each paid for once.
+"""Questions to a language model, behind an OpenAI-compatible server or here: many at a time, each paid for once.
 
 A reply is kept in a folder under the hash of everything that was asked, so what was stopped goes on where it was, and
 the same question is never sent twice. What the server does not answer after all tries is a reply with a reason.
@@ -6,7 +6,7 @@ the same question is never sent twice. What the server does not answer after all
 
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,11 +20,15 @@ from palate.errors import ConfigError
 from palate.files import whole_file
 from palate.records import content_hash
 
+LOCAL = "local:"  # begins the url of a model in a folder here
 CHARACTERS_A_TOKEN = 4  # a rule of thumb for English, for estimates before anything is asked
 
 
 class ChatSettings(Settings):
-    """Which model is asked, and how hard. `per_minute` is the most requests a minute; 0 is no limit."""
+    """Which model is asked, and how hard. `per_minute` is the most requests a minute; 0 is no limit.
+
+    A url such as local:/models/qwen names a folder with a language model of transformers, which then runs here.
+    """
 
     url: str = "http://127.0.0.1:8000/v1"
     model: str = "default"
@@ -84,11 +88,14 @@ class _Completion(BaseModel):
 
 
 class Chat:
-    """A model behind a server, and the folder of what it has answered."""
+    """A model, and the folder of what it has answered."""
 
     def __init__(self, settings: ChatSettings, folder: Path) -> None:
         self.settings = settings
         self.folder = folder
+        self._send: Callable[[Question], Reply] = self._posted
+        if settings.url.startswith(LOCAL):
+            self._send = _local(settings)
         key = os.environ.get(settings.key_variable)
         self._client = httpx.Client(
             base_url=settings.url.rstrip("/"),
@@ -124,13 +131,13 @@ class Chat:
     def _one(self, question: Question) -> Reply:
         if reply := self.known(question):
             return reply
-        reply = self._sent(question)
+        reply = self._send(question)
         if reply.text is not None:  # a failure is asked again next time
             with whole_file(self._place(question)) as file:
                 file.write(reply.model_dump_json().encode())
         return reply
 
-    def _sent(self, question: Question) -> Reply:
+    def _posted(self, question: Question) -> Reply:
         told = self.settings
         failure = ""
         for attempt in range(told.tries):
@@ -187,6 +194,20 @@ class Chat:
     def _place(self, question: Question) -> Path:
         name = content_hash({"url": self.settings.url, **self._body(question)})
         return self.folder / name[:2] / f"{name}.json"
+
+
+def _local(settings: ChatSettings) -> Callable[[Question], Reply]:
+    try:
+        from rewards.local_model import LocalModel
+    except ImportError as error:
+        raise ConfigError(f"a model here needs transformers ({error})", "pip install 'palate[judge]'") from error
+    model = LocalModel(settings.url.removeprefix(LOCAL), settings.temperature, settings.max_tokens)
+
+    def reply(question: Question) -> Reply:
+        text, tokens_in, tokens_out = model.answer(question.system, question.user, question.repeat)
+        return Reply(text=text, tokens_in=tokens_in, tokens_out=tokens_out)
+
+    return reply
 
 
 def object_in(text: str) -> str:

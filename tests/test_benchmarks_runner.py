@@ -88,27 +88,30 @@ def test_answers_are_scored_from_the_stored_file(tmp_path: Path) -> None:
 
 def test_workers_and_restarts_change_nothing_and_nothing_is_made_twice(tmp_path: Path) -> None:
     cases = suite.cases("heldout", CHUNK)
-    (tmp_path / "one").mkdir()
-    (tmp_path / "two").mkdir()
+    asked: list[Answering] = []
+    for place in (tmp_path / "one", tmp_path / "two"):
+        place.mkdir()
+        (place / "mood").touch()
+        asked.append(replace(work(place), load=partial(Moody, place / "calls")))
     with Store(str(tmp_path / "one" / "record.db")) as store:
-        alone = answer(store, cases, 2, work(tmp_path / "one"), 1, "alone")
+        alone = answer(store, cases, 2, asked[0], 1, "alone")
+    assert {sample.failure is None for sample in alone} == {True, False}
     with Store(str(tmp_path / "two" / "record.db")) as store:
-        answer(store, cases[:CHUNK], 1, work(tmp_path / "two"), 1, "part")  # as if it had been stopped
-        both = answer(store, cases, 2, work(tmp_path / "two"), 2, "both")
+        answer(store, cases[:CHUNK], 1, asked[1], 1, "part")  # as if it had been stopped
+        both = answer(store, cases, 2, asked[1], 2, "both")
         made = (tmp_path / "two" / "calls").read_text().split()
         assert [sample.id for sample in both] == [sample.id for sample in alone]
         assert store.count(Sample) == 2 * CHUNK
-        answer(store, cases, 2, work(tmp_path / "two"), 2, "again")
+        answer(store, cases, 2, asked[1], 2, "again")
         assert (tmp_path / "two" / "calls").read_text().split() == made
 
 
-@pytest.mark.parametrize("workers", [1, 2])
-def test_a_failure_is_a_row_with_its_reason_and_only_it_is_asked_again(tmp_path: Path, workers: int) -> None:
+def test_a_failure_is_a_row_with_its_reason_and_only_it_is_asked_again(tmp_path: Path) -> None:
     cases = suite.cases("heldout", CHUNK + 8)
     moody = replace(work(tmp_path), load=partial(Moody, tmp_path / "calls"))
     (tmp_path / "mood").touch()
     with Store(str(tmp_path / "record.db")) as store:
-        samples = answer(store, cases, 1, moody, workers, "moody")
+        samples = answer(store, cases, 1, moody, 1, "moody")
         for case, sample in zip(cases, samples, strict=True):
             reason = "RuntimeError: no memory left for a circle" if "circle" in case.prompt else None
             if "square" in case.prompt:
@@ -119,15 +122,15 @@ def test_a_failure_is_a_row_with_its_reason_and_only_it_is_asked_again(tmp_path:
         assert store.count(Score) == len(SCORERS) * sum(sample.failure is None for sample in samples)
 
         asked = len((tmp_path / "calls").read_text().split())
-        assert answer(store, cases, 1, moody, workers, "moody") == samples
+        assert answer(store, cases, 1, moody, 1, "moody") == samples
         assert len((tmp_path / "calls").read_text().split()) == asked
         (tmp_path / "mood").unlink()
-        again = answer(store, cases, 1, moody, workers, "moody", retry=True)
+        again = answer(store, cases, 1, moody, 1, "moody", retry=True)
         assert (tmp_path / "calls").read_text().split()[asked:] == ["1"] * sum(
             one.failure is not None for one in samples
         )
         assert [one.failure is None for one in again] == ["square" not in case.prompt for case in cases]
-        assert answer(store, cases, 1, moody, workers, "moody") == again
+        assert answer(store, cases, 1, moody, 1, "moody") == again
 
 
 def test_a_full_disk_stops_the_run_and_is_nobodys_failure(tmp_path: Path) -> None:

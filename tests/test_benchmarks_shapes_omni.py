@@ -11,12 +11,14 @@ from numpy.typing import NDArray
 
 from benchmarks import omnivideo, shapes_omni
 from benchmarks.runner import SCALE, Answering, Ask, answer, seed_of
-from benchmarks.shapes_omni import FRAMES, KEPT, PROMPT, STRICT, TASKS, Plan, plan
+from benchmarks.shapes_omni import KEPT, PROMPT, STRICT
+from benchmarks.shapes_plans import LEFT_OUT, TASKS, Plan, plan
 from palate import prompt, shapes
 from palate.config import Settings
 from palate.errors import DataError
 from palate.media import MediaFolder
 from palate.records import Case, Score
+from palate.shapes import FRAMES
 from palate.store import Store
 
 EDITS = ("add", "remove", "replace", "attribute", "background")
@@ -70,9 +72,9 @@ def answered(tmp_path: Path, how: str, cases: list[Case]) -> dict[str, dict[str,
 
 
 def test_every_task_of_the_suite_is_here_or_left_out_with_a_reason() -> None:
-    assert {*TASKS, *shapes_omni.LEFT_OUT} == {*omnivideo.TASKS}
-    assert not {*TASKS} & {*shapes_omni.LEFT_OUT}
-    with pytest.raises(DataError, match="no task 'weather' in shapes-omni: nothing but objects"):
+    assert {*TASKS, *LEFT_OUT} == {*omnivideo.TASKS}
+    assert not {*TASKS} & {*LEFT_OUT}
+    with pytest.raises(DataError, match="no task 'weather' in the shapes world: nothing but objects"):
         plan("weather", 0)
 
 

@@ -10,11 +10,11 @@ import pytest
 from click.testing import CliRunner
 from scripted_judge import Server, serving
 
-from benchmarks import vidcap_shapes, vidcapbench
+from benchmarks import caption_metrics, vidcap_shapes, vidcapbench
 from benchmarks.cli import bench
 from benchmarks.vidcap_shapes import FACTS
 from benchmarks.vidcapbench import QA, UNPARSED, Asked, Mark, Marked
-from palate.errors import ConfigError, ImportRefusedError
+from palate.errors import CheckpointError, ConfigError, ImportRefusedError
 from rewards.chat import Chat, ChatSettings, Question, object_in
 
 
@@ -45,13 +45,13 @@ def test_scores_are_the_known_truth_of_the_captions(tmp_path: Path) -> None:
     for video, number in zip(by_video, wrong, strict=True):
         assert by_video[video].count(2) >= len(FACTS) - number - 1  # a count told wrong may cost the second motion
         assert by_video[video].count(-1) >= number
-    estimate = vidcapbench.measures(marked)["accuracy"]
+    estimate = caption_metrics.measures(marked)["accuracy"]
     share = 100 * np.array([marks.count(2) / len(marks) for marks in by_video.values()])
     assert estimate.value == pytest.approx(share.mean())
     half = 2.200985 * share.std(ddof=1) / np.sqrt(12)  # t with 11 degrees of freedom
     assert (estimate.low, estimate.high) == pytest.approx((share.mean() - half, min(share.mean() + half, 100)))
     assert estimate.clusters == {"videos": 12}
-    assert {name: one.value for name, one in vidcapbench.rates(marked).items()} == {
+    assert {name: one.value for name, one in caption_metrics.rates(marked).items()} == {
         "replied": 100.0,
         "parsed": 100.0,
         "abstained": 0.0,
@@ -67,7 +67,7 @@ def marks(*given: Mark | None, video: str = "v", sub: str = "color", caption: st
 
 def test_metrics_are_the_papers_formulas() -> None:
     found = [*marks(2, 2, 1, 0, -1, None, video="v"), *marks(0, 0, -1, video="w", caption="a b c d e f g h")]
-    values = {name: one.value for name, one in vidcapbench.measures(found).items()}
+    values = {name: one.value for name, one in caption_metrics.measures(found).items()}
     a, b, c, d = 2, 1, 3, 2
     assert values == pytest.approx(
         {
@@ -77,11 +77,15 @@ def test_metrics_are_the_papers_formulas() -> None:
             "conciseness": 100 * (a / (a + b + c + d)) / ((4 + 8) / 2),
         }
     )
-    assert vidcapbench.measures(found)["accuracy"].note == "1 of 9 judgements give no mark"
-    nothing = vidcapbench.measures(marks(0, 0))
+    assert caption_metrics.measures(found)["accuracy"].note == "1 of 9 judgements give no mark"
+    nothing = caption_metrics.measures(marks(0, 0))
     assert nothing["precision"].value is None
     assert nothing["accuracy"].value == 0.0
-    assert set(vidcapbench.by_dimension([*found, *marks(2, sub="object motion")])) == {"all", "aesthetics", "motion"}
+    assert set(caption_metrics.by_dimension([*found, *marks(2, sub="object motion")])) == {
+        "all",
+        "aesthetics",
+        "motion",
+    }
 
 
 def test_intervals_over_videos_cover_what_they_say() -> None:
@@ -92,7 +96,7 @@ def test_intervals_over_videos_cover_what_they_say() -> None:
         for video in range(40):
             right = rng.beta(1, 2)
             given += marks(*(2 if rng.random() < right else 0 for _ in range(8)), video=str(video))
-        found = vidcapbench.measures(given)["accuracy"]
+        found = caption_metrics.measures(given)["accuracy"]
         assert found.value is not None
         assert found.low is not None
         assert found.high is not None
@@ -163,7 +167,7 @@ def test_a_server_that_stumbles_is_asked_again_and_one_that_fails_leaves_a_row(t
     with serving(status=lambda number: 429) as server:
         lost = asked_of(server, asked, tmp_path / "b", tries=2)
         assert [one.failure for one in lost] == ["answer: HTTP 429, 2 times"] * 2
-        assert vidcapbench.rates(lost)["replied"].value == 0.0
+        assert caption_metrics.rates(lost)["replied"].value == 0.0
     with serving() as server:  # failures are not kept
         assert [one.failure for one in asked_of(server, asked, tmp_path / "b")] == ["", ""]
     gone = ChatSettings(url=server.url, tries=1)
@@ -182,10 +186,10 @@ def test_repeats_tell_consistent_questions_from_the_others(tmp_path: Path) -> No
 
     with serving(moody) as server:
         marked = asked_of(server, [one.asked for one in marks(2, 2, 2)], tmp_path, repeats=3)
-    alike, others = vidcapbench.consistent(marked)
+    alike, others = caption_metrics.consistent(marked)
     assert {one.asked.qa.question for one in others} == {"v1"}
     assert (len(alike), [one.mark for one in others]) == (6, [2, 1, 0])
-    found = vidcapbench.summary(marked)
+    found = caption_metrics.summary(marked)
     assert found["all"]["judged alike"].value == pytest.approx(200 / 3)
     assert found["alike (AE)"]["accuracy"].value == 100.0
     assert found["not alike (HE)"]["accuracy"].value == pytest.approx(100 / 3)
@@ -193,6 +197,37 @@ def test_repeats_tell_consistent_questions_from_the_others(tmp_path: Path) -> No
 
 def honest_about_anything(body: dict[str, Any]) -> str:
     return json.dumps({"analysis": "", "score": 2}) if "compare" in body["messages"][0]["content"] else "y"
+
+
+@pytest.mark.slow
+def test_a_model_of_transformers_answers_here(tmp_path: Path) -> None:
+    """Random weights: what it says is noise, but noise that can be read, kept, and said again."""
+    transformers = pytest.importorskip("transformers", reason="the extra `judge` is not installed")
+    tokenizers = pytest.importorskip("tokenizers")
+    words = {word: at for at, word in enumerate(["<unk>", "</s>", *"abcdefghijklmnopqrstuvwxyz"])}
+    plain = tokenizers.Tokenizer(tokenizers.models.WordLevel(words, unk_token="<unk>"))
+    plain.pre_tokenizer = tokenizers.pre_tokenizers.Whitespace()
+    tokenizer = transformers.PreTrainedTokenizerFast(tokenizer_object=plain, unk_token="<unk>", eos_token="</s>")
+    config = transformers.LlamaConfig(
+        vocab_size=len(words), hidden_size=16, intermediate_size=16, num_hidden_layers=1, num_attention_heads=2
+    )
+    transformers.LlamaForCausalLM(config).save_pretrained(tmp_path / "model")
+    tokenizer.save_pretrained(tmp_path / "model")
+    told = ChatSettings(url=f"local:{tmp_path / 'model'}", max_tokens=4, temperature=1.0)
+    with pytest.raises(CheckpointError, match="no chat template"):
+        Chat(told, tmp_path / "replies")
+    tokenizer.chat_template = "{% for one in messages %}{{ one.content }} {% endfor %}"
+    tokenizer.save_pretrained(tmp_path / "model")
+    questions = [Question("a b", "c d e", repeat) for repeat in range(3)]
+    with closing(Chat(told, tmp_path / "replies")) as chat, closing(Chat(told, tmp_path / "again")) as again:
+        replies = list(chat.ask(questions))
+        assert list(again.ask(questions[::-1])) == replies[::-1]
+        assert chat.known(questions[0]) == replies[0]
+    assert {reply.tokens_in for reply in replies} == {5}
+    assert all(0 < reply.tokens_out <= 4 for reply in replies)
+    assert len({reply.text for reply in replies}) > 1
+    with pytest.raises(CheckpointError, match="is no language model"):
+        Chat(ChatSettings(url=f"local:{tmp_path / 'replies'}"), tmp_path)
 
 
 @pytest.mark.parametrize(

@@ -40,11 +40,12 @@ test-e2e: label-studio
 test-load: label-studio
 	PALATE_LOAD=1 $(BIN)/pytest tests/test_annotation_load.py -s
 
-# Does a 95% interval cover 95%? Simulated truth, 1,000 studies a row, into docs/coverage.md (5 minutes).
-# What does the active design save? Into docs/active.md (1 minute).
+# Does a 95% interval cover 95%? Simulated truth, 1,000 studies a row, into docs/coverage.md (5 minutes). What does the
+# active design save? Into docs/active.md. Does a caption that scores better make a better video? Into docs/captions.md.
 study: setup
 	$(BIN)/python tests/study/intervals.py
 	$(BIN)/python tests/study/active.py
+	$(BIN)/python tests/study/captions.py
 
 # Ours beside the peers, in one run and in an environment of its own (.venv-perf), into docs/speed.md.
 perf:

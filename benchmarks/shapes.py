@@ -11,10 +11,12 @@ from palate.records import Case
 SUITE = "shapes"
 FAMILIES: tuple[shapes.Family, ...] = ("single", "events", "count")  # what the shipped generator was taught
 AXES = ("prompt_following", "motion_quality", "visual_quality", "overall")
+DEFAULT = 256
 
 
-def cases(split: str, count: int, seed: int = 0) -> list[Case]:
+def cases(split: str, count: int | None, seed: int = 0) -> list[Case]:
     """`count` cases of different meaning from one split ("train" or "heldout"), the same for the same seed."""
+    count = DEFAULT if count is None else count
     if split not in get_args(shapes.Split):
         raise DataError(f"no split {split!r} in the shapes suite", "use train or heldout")
     part = cast("shapes.Split", split)

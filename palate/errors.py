@@ -53,3 +53,7 @@ class CheckpointError(PalateError):
 
 class DataError(PalateError):
     """Numbers that a statistic cannot be computed from."""
+
+
+class PromptError(PalateError):
+    """Text that is not of the multimodal prompt language."""

@@ -129,6 +129,20 @@ class MediaFolder:
         """Encode as `encode_video` does and keep; the name of what is already there costs no writing."""
         return self._keep(_encoded(frames, fps, scale), ".mp4")
 
+    def add_picture(self, frame: Frames, scale: int = 1) -> MediaName:
+        """Keep uint8 (H, W, 3) as a png, each pixel `scale` x `scale`.
+
+        Raises:
+            MediaError: a frame of another type or shape.
+        """
+        if frame.dtype != np.uint8 or frame.ndim != 3 or frame.shape[2] != 3 or not frame.size or scale < 1:
+            raise MediaError(f"a picture is {frame.dtype} {frame.shape}", "give uint8 (height, width, 3)")
+        picture = av.VideoFrame.from_ndarray(frame.repeat(scale, 1).repeat(scale, 0), format="rgb24")
+        codec = av.CodecContext.create("png", "w")
+        assert isinstance(codec, av.VideoCodecContext)
+        codec.width, codec.height, codec.pix_fmt, codec.time_base = picture.width, picture.height, "rgb24", Fraction(1)
+        return self._keep(b"".join(bytes(packet) for packet in [*codec.encode(picture), *codec.encode(None)]), ".png")
+
     def add_file(self, path: Path) -> MediaName:
         """Keep a copy of an mp4, wav or png, once it has been decoded from end to end.
 

@@ -27,7 +27,7 @@ SHOWN = 3  # rows of a group that are printed unless all are asked for
 
 _JUDGED_BY = {"study", "axis", "by", "slice", "candidate", "baseline", "system", "aggregation"}
 _JUDGED_BY |= {"scorer", "ties", "side", "raters", "style", "effect"}  # which name a number, and choose no rows
-_SCORED_BY = {"scorer", "suite", "split", "candidate", "baseline", "system"}
+_SCORED_BY = {"scorer", "suite", "split", "by", "slice", "candidate", "baseline", "system"}
 _RUN_BY = {"run", "sweep", "hold_out", "drop_highest", "budgets", "near", "replicates", "seed"}
 SWEEP = "scaling sweep"  # the task of a sweep's runs
 
@@ -100,16 +100,21 @@ def _voted(store: Store, told: dict[str, str], simulated: bool) -> list[str]:
     for system in _systems(told):
         mask &= ((votes.candidate == system) | (votes.baseline == system)) & (votes.candidate != votes.baseline)
     if "by" in told and "slice" in told:
-        from palate.gsb import slices  # brings SciPy's statistics, which take a second that most walks need not wait
-
-        of_case = slices(store.select(Case), told["by"])
-        mask &= votes.case.among([case for case, names in of_case.items() if told["slice"] in names])
+        mask &= votes.case.among(list(_slice(store.select(Case), told)))
     return votes.select(mask).judgement.tolist()
+
+
+def _slice(cases: Iterable[Case], told: dict[str, str]) -> set[str]:
+    """The ids of the cases in the slice that a figure was computed for."""
+    from palate.gsb import slices  # brings SciPy's statistics, which take a second that most walks need not wait
+
+    return {case for case, names in slices(cases, told["by"]).items() if told["slice"] in names}
 
 
 def _scored(store: Store, told: dict[str, str]) -> list[str]:
     """As `palate.report` counts: no failures; of a difference, only the cases that both systems have scores for."""
-    cases = {case.id for case in store.select(Case, **{key: told[key] for key in ("suite", "split") if key in told})}
+    chosen = list(store.select(Case, **{key: told[key] for key in ("suite", "split") if key in told}))
+    cases = _slice(chosen, told) if "by" in told and "slice" in told else {case.id for case in chosen}
     systems = {"system": _systems(told)} if _systems(told) else {}
     samples = {sample.id: sample for sample in store.select(Sample, **systems) if sample.case in cases}
     scorer = {"scorer": told["scorer"]} if "scorer" in told else {}

@@ -9,13 +9,14 @@ from typing import Literal
 import numpy as np
 
 from palate.errors import DataError
-from palate.gsb import Accord, Basis, Contest, Standing
+from palate.gsb import Accord, Basis, Contest, Standing, slices
 from palate.provenance import digest
 from palate.records import Case, Estimate, Figure, Sample, Scalar, Score
 from palate.stats.estimate import two_way
 from palate.store import Store
 
 Split = Literal["train", "heldout"]
+Within = tuple[str, str] | None  # a tag of the cases, and one of its values
 
 
 def figures(
@@ -54,31 +55,40 @@ def figures(
     return found
 
 
-def score_figure(store: Store, scorer: str, system: str, suite: str, split: Split) -> Figure:
+def score_figure(store: Store, scorer: str, system: str, suite: str, split: Split, within: Within = None) -> Figure:
     """The mean score of a system's samples, with a t interval over cases. Failed scores are left out and counted.
+
+    Args:
+        within: only the cases of this slice: a tag, and one of its values.
 
     Raises:
         DataError: there is no score to average.
     """
-    scores = _scores(store, scorer, system, suite, split)
+    scores = _scores(store, scorer, system, suite, split, within)
     values, cases = [one.value for one in scores.found], [one.case for one in scores.found]
-    selection = {"scorer": scorer, "system": system, "suite": suite, "split": split}
+    selection = {"scorer": scorer, "system": system, "suite": suite, "split": split, **_sliced(within)}
     return _score_figure("score.mean", _mean(values, cases, scores.note), selection, scores.found)
 
 
-def score_difference(store: Store, scorer: str, candidate: str, baseline: str, suite: str, split: Split) -> Figure:
+def score_difference(
+    store: Store, scorer: str, candidate: str, baseline: str, suite: str, split: Split, within: Within = None
+) -> Figure:
     """How much higher the candidate scores than the baseline on the same cases, with a paired t interval over them.
+
+    Args:
+        within: only the cases of this slice: a tag, and one of its values.
 
     Raises:
         DataError: the two have no scored case in common.
     """
-    ours, theirs = (_scores(store, scorer, system, suite, split) for system in (candidate, baseline))
+    ours, theirs = (_scores(store, scorer, system, suite, split, within) for system in (candidate, baseline))
     means = [one.means for one in (ours, theirs)]
     both = sorted(means[0].keys() & means[1].keys())
     alone = len(means[0].keys() ^ means[1].keys())
     notes = (ours.note, theirs.note, f"{alone} cases are scored for one system only" if alone else "")
     estimate = _mean([means[0][case] - means[1][case] for case in both], both, "; ".join(filter(None, notes)))
     selection = {"scorer": scorer, "candidate": candidate, "baseline": baseline, "suite": suite, "split": split}
+    selection |= _sliced(within)
     rows = [one for one in (*ours.found, *theirs.found) if one.case in both]
     return _score_figure("score.difference", estimate, selection, rows)
 
@@ -113,13 +123,20 @@ class _Scores:
         return {case: fmean(scores) for case, scores in values.items()}
 
 
-def _scores(store: Store, scorer: str, system: str, suite: str, split: Split) -> _Scores:
-    cases = {case.id for case in store.select(Case, suite=suite, split=split)}
+def _sliced(within: Within) -> dict[str, str]:
+    return {"by": within[0], "slice": within[1]} if within else {}
+
+
+def _scores(store: Store, scorer: str, system: str, suite: str, split: Split, within: Within) -> _Scores:
+    found = list(store.select(Case, suite=suite, split=split))
+    cases = {case.id for case in found}
+    if within:
+        cases = {case for case, names in slices(found, within[0]).items() if within[1] in names}
     sample_case = {one.id: one.case for one in store.select(Sample, system=system) if one.case in cases}
     scores = [one for one in store.select(Score, scorer=scorer) if one.sample in sample_case]
-    found = [_Scored(one.id, sample_case[one.sample], one.value) for one in scores if one.value is not None]
+    numbers = [_Scored(one.id, sample_case[one.sample], one.value) for one in scores if one.value is not None]
     unscored = sample_case.keys() - {one.sample for one in scores if one.value is not None}
-    return _Scores(system, found, len(unscored))
+    return _Scores(system, numbers, len(unscored))
 
 
 def _mean(values: Sequence[float], cases: Sequence[str], note: str) -> Estimate:

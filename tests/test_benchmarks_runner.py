@@ -14,7 +14,7 @@ from benchmarks.runner import CHUNK, Answering, answer, seed_of
 from models.generator import Generator
 from palate import shapes
 from palate.config import Settings
-from palate.errors import CheckpointError, DataError
+from palate.errors import CheckpointError, DataError, FileError
 from palate.records import Sample, Score
 from palate.store import Store
 from rewards.programmatic import SCORERS, STRICT, shapes_scores
@@ -33,6 +33,16 @@ class Renderer:
             file.write(f"{len(prompts)}\n")
         clips = [shapes.render(shapes.parse(p), np.random.default_rng(s)) for p, s in zip(prompts, seeds)]
         return np.stack([clip[::-1] * 0 if "cross" in p else clip for p, clip in zip(prompts, clips)])
+
+
+class Moody(Renderer):
+    """Fails on circles as long as a file stands beside its log, and draws nothing sensible for squares."""
+
+    def clips(self, prompts: Sequence[str], seeds: Sequence[int], sampler: Settings) -> NDArray[np.uint8]:
+        if self.calls.with_name("mood").exists() and any("circle" in p for p in prompts):
+            raise RuntimeError("no memory left for a circle")
+        clips = super().clips(prompts, seeds, sampler)
+        return clips[..., :1] if any("square" in p for p in prompts) else clips
 
 
 class NoSettings(Settings):
@@ -78,18 +88,67 @@ def test_answers_are_scored_from_the_stored_file(tmp_path: Path) -> None:
 
 def test_workers_and_restarts_change_nothing_and_nothing_is_made_twice(tmp_path: Path) -> None:
     cases = suite.cases("heldout", CHUNK)
-    (tmp_path / "one").mkdir()
-    (tmp_path / "two").mkdir()
+    asked: list[Answering] = []
+    for place in (tmp_path / "one", tmp_path / "two"):
+        place.mkdir()
+        (place / "mood").touch()
+        asked.append(replace(work(place), load=partial(Moody, place / "calls")))
     with Store(str(tmp_path / "one" / "record.db")) as store:
-        alone = answer(store, cases, 2, work(tmp_path / "one"), 1, "alone")
+        alone = answer(store, cases, 2, asked[0], 1, "alone")
+    assert {sample.failure is None for sample in alone} == {True, False}
     with Store(str(tmp_path / "two" / "record.db")) as store:
-        answer(store, cases[:CHUNK], 1, work(tmp_path / "two"), 1, "part")  # as if it had been stopped
-        both = answer(store, cases, 2, work(tmp_path / "two"), 2, "both")
+        answer(store, cases[:CHUNK], 1, asked[1], 1, "part")  # as if it had been stopped
+        both = answer(store, cases, 2, asked[1], 2, "both")
         made = (tmp_path / "two" / "calls").read_text().split()
         assert [sample.id for sample in both] == [sample.id for sample in alone]
         assert store.count(Sample) == 2 * CHUNK
-        answer(store, cases, 2, work(tmp_path / "two"), 2, "again")
+        answer(store, cases, 2, asked[1], 2, "again")
         assert (tmp_path / "two" / "calls").read_text().split() == made
+
+
+def test_a_failure_is_a_row_with_its_reason_and_only_it_is_asked_again(tmp_path: Path) -> None:
+    cases = suite.cases("heldout", CHUNK + 8)
+    moody = replace(work(tmp_path), load=partial(Moody, tmp_path / "calls"))
+    (tmp_path / "mood").touch()
+    with Store(str(tmp_path / "record.db")) as store:
+        samples = answer(store, cases, 1, moody, 1, "moody")
+        for case, sample in zip(cases, samples, strict=True):
+            reason = "RuntimeError: no memory left for a circle" if "circle" in case.prompt else None
+            if "square" in case.prompt:
+                assert (sample.failure or "").startswith("MediaError: frames are uint8 (8, 30, 30, 1)")
+            else:
+                assert sample.failure == reason
+            assert (sample.media is None) == (sample.failure is not None)
+        assert store.count(Score) == len(SCORERS) * sum(sample.failure is None for sample in samples)
+
+        asked = len((tmp_path / "calls").read_text().split())
+        assert answer(store, cases, 1, moody, 1, "moody") == samples
+        assert len((tmp_path / "calls").read_text().split()) == asked
+        (tmp_path / "mood").unlink()
+        again = answer(store, cases, 1, moody, 1, "moody", retry=True)
+        assert (tmp_path / "calls").read_text().split()[asked:] == ["1"] * sum(
+            one.failure is not None for one in samples
+        )
+        assert [one.failure is None for one in again] == ["square" not in case.prompt for case in cases]
+        assert answer(store, cases, 1, moody, 1, "moody") == again
+
+
+def test_a_full_disk_stops_the_run_and_is_nobodys_failure(tmp_path: Path) -> None:
+    (tmp_path / "media").write_text("a file where the folder should be")
+    with Store(str(tmp_path / "record.db")) as store:
+        with pytest.raises(FileError):
+            answer(store, suite.cases("heldout", 3), 1, work(tmp_path), 1, "test")
+        assert store.count(Sample) == 0
+
+
+def test_a_generator_of_text_fails_on_references_only(tmp_path: Path) -> None:
+    plain = suite.cases("heldout", 2)
+    shown = [case.model_copy(update={"conditions": {"@Image_1": "a red circle"}}) for case in plain]
+    with Store(str(tmp_path / "record.db")) as store:
+        samples = answer(store, [*plain, *shown], 1, work(tmp_path), 1, "test")
+    assert [sample.failure for sample in samples] == [None, None] + [
+        "DataError: this generator takes text alone: answer with one that takes references"
+    ] * 2
 
 
 def test_a_generator_that_cannot_be_loaded_says_why_in_one_line(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ STORE, PASSWORD = "PALATE_STORE", "PALATE_DASH_PASSWORD_FILE"
 
 
 def main() -> None:
-    st.set_page_config(page_title="Palate", page_icon=":material/balance:", layout="wide")
+    st.set_page_config(page_title="Palate", page_icon="⚖️", layout="wide")
     if not _admitted():
         return
     reader = opened(os.environ[STORE])

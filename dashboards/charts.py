@@ -12,7 +12,7 @@ Chart = alt.Chart | alt.LayerChart | alt.FacetChart
 BLUE, GREY, VERMILLION, ORANGE, GREEN, SKY = "#0072B2", "#9A9A9A", "#D55E00", "#E69F00", "#009E73", "#56B4E9"
 NEUTRAL = "#808080"  # legible on white and on black
 SERIES = (BLUE, VERMILLION, GREEN, ORANGE, "#CC79A7", SKY)
-ROW = 34  # pixels a row of a bar or whisker chart
+ROW = 34  # pixels a row; a chart's height is of all of it, with title, legend and axes
 
 
 def stacked(table: pd.DataFrame, row: str, order: list[str]) -> Chart:
@@ -30,7 +30,7 @@ def stacked(table: pd.DataFrame, row: str, order: list[str]) -> Chart:
     )
     scale = alt.Scale(domain=["good", "same", "bad"], range=[BLUE, "#C9C9C9", VERMILLION])
     y = alt.Y(f"{row}:N", sort=order, title=None, axis=alt.Axis(labelLimit=140))
-    base = alt.Chart(long, height=ROW * len(order) + 10)
+    base = alt.Chart(long, height=ROW * len(order) + 130)
     bars = base.mark_bar().encode(
         x=alt.X(
             "start:Q", axis=alt.Axis(format="%", tickCount=5), scale=alt.Scale(domain=[0, 1]), title="share of verdicts"
@@ -66,7 +66,7 @@ def whiskers(
         row,
         *(alt.Tooltip(f"{name}:Q", format=format.replace("0%", "1%"), title=name) for name in ("value", "low", "high")),
     ]
-    base = alt.Chart(table, height=ROW * len(order) + 10)
+    base = alt.Chart(table, height=ROW * len(order) + 90)
     rules = base.mark_rule(color=BLUE, strokeWidth=3).encode(
         x=alt.X("low:Q", title=title, axis=axis, scale=scale), x2="high:Q", y=y, tooltip=tips
     )
@@ -90,7 +90,7 @@ def heat(
         dark = f"abs(datum['{value}'] - {middle}) > {0.6 * largest}"
     y = alt.Y(f"{row}:N", title=None, axis=alt.Axis(labelLimit=140), sort=None)
     x = alt.X(f"{column}:N", title=None, axis=alt.Axis(labelAngle=-35, orient="top", labelLimit=110), sort=None)
-    base = alt.Chart(table, height=ROW * len(set(table[row])) + 40)
+    base = alt.Chart(table, height=ROW * len(set(table[row])) + 180)
     cells = base.mark_rect(stroke="white").encode(
         x=x,
         y=y,
@@ -101,6 +101,11 @@ def heat(
         x=x, y=y, text=f"{label}:N", color=alt.condition(dark, alt.value("white"), alt.value("#222222"))
     )
     return cells + words
+
+
+def picture(chart: Chart, width: int) -> Chart:
+    """The chart by itself, off the page: as wide as this, its height as on the page."""
+    return chart.properties(width=width, autosize=alt.AutoSizeParams(type="fit", contains="padding"))
 
 
 def marked(chart: Chart, simulated: bool | None) -> Chart:

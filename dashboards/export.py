@@ -9,7 +9,7 @@ from typing import Any, assert_never
 
 import vl_convert
 
-from dashboards.charts import Chart, marked
+from dashboards.charts import Chart, marked, picture
 from dashboards.exhibit import Card, Clip, Clips, Exhibit, Item, Missing, Remark, Text
 from dashboards.reader import Reader
 from dashboards.views import PAGES
@@ -118,7 +118,7 @@ def _exhibit(one: Exhibit) -> str:
 
 
 def _svg(chart: Chart) -> str:
-    spec: dict[str, Any] = chart.properties(width=WIDTH).to_dict()
+    spec: dict[str, Any] = picture(chart, WIDTH).to_dict()
     return vl_convert.vegalite_to_svg(spec)
 
 
@@ -140,7 +140,8 @@ _STYLE = """
 :root{color-scheme:light dark;--line:#8886;--warn:#D55E00}
 body{font:16px/1.5 system-ui,sans-serif;margin:0}main{max-width:980px;margin:auto;padding:1rem}
 article{margin:2rem 0}h2{border-bottom:1px solid var(--line);padding-top:1.5rem}
-article{margin:2rem 0}h2{border-bottom:1px solid var(--line);padding-top:1.5rem}
+figure{margin:.5rem 0;background:#fff;border-radius:6px;padding:.5rem;overflow-x:auto}
+figure svg{max-width:100%;height:auto}
 .wide{overflow-x:auto}table{border-collapse:collapse;font-size:.85rem;font-variant-numeric:tabular-nums}
 td,th{padding:.2rem .6rem;border-bottom:1px solid var(--line);text-align:left;white-space:nowrap}
 .card{border:1px solid var(--line);border-left:5px solid #808080;border-radius:6px;padding:.5rem 1rem;margin:1rem 0}

@@ -8,12 +8,13 @@ import streamlit as st
 from altair.utils.schemapi import debug_mode
 from streamlit.delta_generator import DeltaGenerator
 
-from dashboards.charts import Chart, marked
+from dashboards.charts import Chart, marked, picture
 from dashboards.exhibit import Ask, Card, Clips, Content, Exhibit, Item, Missing, Remark, Text
 from dashboards.reader import Reader
 from palate.errors import PalateError
 
 LIVE_SECONDS = 5
+WIDTH = 720  # of a picture that is taken away
 _SIGN = {"good": ":material/check_circle:", "bad": ":material/do_not_disturb_on:", "open": ":material/help:"}
 _ROWS, _ROW = 12, 35  # a table taller than so many rows scrolls; pixels a row
 
@@ -135,7 +136,7 @@ def _picture(chart: Chart) -> Callable[[], bytes]:
 
     def draw() -> bytes:
         file = io.BytesIO()
-        chart.properties(width=720).save(file, format="png", scale_factor=2)
+        picture(chart, WIDTH).save(file, format="png", scale_factor=2)
         return file.getvalue()
 
     return draw

@@ -60,6 +60,7 @@ _REMEDIES = {
     "not a database": "give a file that Palate made, or a new name",
     "malformed": "restore the file from a backup",
     "unable to open": "check that you may write the file and its folder",
+    "read-only transaction": "this connection is for reading alone: use a command that may write",
     "readonly database": "check that you may write the file and its folder",
     "permission denied": "ask the owner of the database for the right to do this",
     "no schema has been selected": "ask the owner of the database for the right to use and create tables in it",

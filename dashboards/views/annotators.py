@@ -70,7 +70,8 @@ def _quality(choice: Choice, axis: str) -> pd.DataFrame:
         "study", choice.study
     )
     asked = (snapshot.judgement["simulated"] == choice.simulated) & snapshot.judgement["stands"] & everyone
-    again = _again(person, comparison["candidate"][at], comparison["baseline"][at], outcome)
+    shown = (person, comparison["candidate"][at], comparison["baseline"][at], outcome)
+    again = _again(*(column[normal] for column in shown))
     rows = []
     for code in np.unique(person):
         own = person == code

@@ -55,7 +55,7 @@ def content(reader: Reader, ask: Ask) -> Content:
         ask.number("least", "Smallest net worth shipping, %", 10, 1, 100, "What the votes still needed are for.") / 100
     )
     yield _ship(pooled, axis, choice.simulated)
-    yield _needed(votes.select(votes.axis == axis), least)
+    yield _needed(votes.select(votes.axis == axis), least, choice.simulated)
     yield from _by_axis(shown, axes, choice.simulated)
     yield from _slices(reader, ask, choice, votes, met, axis, axes)
 
@@ -82,7 +82,7 @@ def _ship(found: list[Contest], axis: str, simulated: bool) -> Card:
         answer, tone = "Not yet known: the interval still holds zero", "open"
     because = (
         f"Net (G−B)/N on {axis}: {interval(net, signed) if net else '–'}, an interval that holds at every look. "
-        f"n = {one.good + one.same + one.bad:,} verdicts, pooled; {_behind(one)}. "
+        f"{_behind(one)}. "
         "It says nothing of how large a gain is worth; axes are looked at one by one, without correction."
     )
     if simulated:
@@ -91,7 +91,7 @@ def _ship(found: list[Contest], axis: str, simulated: bool) -> Card:
     return Card(question, answer, because, tone)  # type: ignore[arg-type]
 
 
-def _needed(votes: Votes, least: float) -> Card:
+def _needed(votes: Votes, least: float, simulated: bool) -> Card:
     """How many more votes a single look at the end would take."""
     question = f"How many votes would show a net of {least:.0%}?"
     try:
@@ -109,11 +109,12 @@ def _needed(votes: Votes, least: float) -> Card:
         answer = f"None: {prompts:,} prompts are enough ({enough:,} needed)"
     else:
         answer = f"{(enough - prompts) * overlap:,} more: {enough:,} prompts x {overlap}, and there are {prompts:,}"
+    who = "simulated annotators" if simulated else "people"
     plans = "; ".join(f"{n} people: {'none is enough' if p is None else f'{p:,} prompts'}" for n, p in needed.items())
     because = (
         f"With probability 80%, two-sided at 5%, {overlap} votes a prompt, one look at the end. {plans}. Variance of a "
         f"verdict between prompts {parts.prompt:.2f}, between people {parts.annotator:.2f}, rest {parts.rest:.2f}, "
-        f"from n = {len(votes):,} verdicts of {prompts:,} prompts and {people} people."
+        f"from n = {len(votes):,} verdicts of {prompts:,} prompts and {people} {who}."
     )
     return Card(question, answer, because, "open")
 

@@ -150,14 +150,14 @@ def _case(reader: Reader, case: Asked, systems: tuple[str, ...], choice: Choice 
             {"score": short, "seed": lambda x: f"{x:.0f}"},
         )
     if choice is not None:
-        yield from _said(choice, case)
+        yield from _said(choice, case, systems)
 
 
-def _said(choice: Choice, case: Asked) -> Content:
+def _said(choice: Choice, case: Asked, systems: tuple[str, ...]) -> Content:
     snapshot = choice.snapshot
     at = snapshot.comparison_of
     inside = snapshot.sample["case"][snapshot.comparison["candidate"][at]] == snapshot.code("case", case.id)
-    votes = snapshot.votes(choice.verdicts() & inside)
+    votes = snapshot.votes(choice.verdicts(systems=systems) & inside)
     if len(votes):
         columns = ("annotator", "candidate", "baseline", "axis", "verdict", "study", "judgement")
         table = numbers([dict(zip(columns, row)) for row in zip(*(getattr(votes, name).tolist() for name in columns))])

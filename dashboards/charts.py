@@ -12,6 +12,8 @@ Chart = alt.Chart | alt.LayerChart | alt.FacetChart
 BLUE, GREY, VERMILLION, ORANGE, GREEN, SKY = "#0072B2", "#9A9A9A", "#D55E00", "#E69F00", "#009E73", "#56B4E9"
 NEUTRAL = "#808080"  # legible on white and on black
 SERIES = (BLUE, VERMILLION, GREEN, ORANGE, "#CC79A7", SKY)
+CELL = 44  # pixels a row of a heat map, which holds two lines
+LEAST = 0.25  # what a heat map's full colour stands for at least: a small difference must not look like a large one
 ROW = 34  # pixels a row; a chart's height is of all of it, with title, legend and axes
 
 
@@ -81,7 +83,9 @@ def heat(
     table: pd.DataFrame, row: str, column: str, value: str, label: str, title: str, format: str, middle: float | None
 ) -> Chart:
     """Cells with their label written in them; diverging around `middle` where there is one."""
-    largest = max(np.nan_to_num(np.abs(table[value].to_numpy(float) - (middle or 0))).max(), 1e-9)
+    largest = max(
+        np.nan_to_num(np.abs(table[value].to_numpy(float) - (middle or 0))).max(), 1e-9 if middle is None else LEAST
+    )
     if middle is None:
         scale = alt.Scale(scheme="blues", domainMin=0)
         dark = f"datum['{value}'] > {0.55 * largest}"
@@ -90,14 +94,14 @@ def heat(
         dark = f"abs(datum['{value}'] - {middle}) > {0.6 * largest}"
     y = alt.Y(f"{row}:N", title=None, axis=alt.Axis(labelLimit=140), sort=None)
     x = alt.X(f"{column}:N", title=None, axis=alt.Axis(labelAngle=-35, orient="top", labelLimit=110), sort=None)
-    base = alt.Chart(table, height=ROW * len(set(table[row])) + 180)
+    base = alt.Chart(table, height=CELL * len(set(table[row])) + 180)
     cells = base.mark_rect(stroke="white").encode(
         x=x,
         y=y,
         color=alt.Color(f"{value}:Q", scale=scale, title=title, legend=alt.Legend(format=format, orient="bottom")),
         tooltip=[row, column, alt.Tooltip(f"{value}:Q", format=format), alt.Tooltip(f"{label}:N", title="cell")],
     )
-    words = base.mark_text(fontSize=11, lineBreak="\n").encode(
+    words = base.mark_text(fontSize=11, lineBreak="\n", dy=-6 if table[label].str.contains("\n").any() else 0).encode(
         x=x, y=y, text=f"{label}:N", color=alt.condition(dark, alt.value("white"), alt.value("#222222"))
     )
     return cells + words

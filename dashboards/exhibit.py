@@ -23,6 +23,7 @@ class Exhibit:
         says: unit, n, interval, rule: what a number in it means.
         table: the data behind the charts; all of it.
         formats: column -> how its numbers are written.
+        open: whether the table stands beside its charts from the start.
         simulated: whether its votes are a program's. None: no vote is in it.
     """
 
@@ -33,6 +34,7 @@ class Exhibit:
     formats: Mapping[str, Format] = field(default_factory=dict)
     charts: Sequence[Chart] = ()
     simulated: bool | None = None
+    open: bool = False
 
     @property
     def csv(self) -> bytes:

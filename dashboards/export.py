@@ -109,7 +109,7 @@ def _exhibit(one: Exhibit) -> str:
     style = style.set_properties(subset=numeric, **{"text-align": "right"})
     table = f'<div class="wide">{style.to_html(table_uuid=one.key)}</div>'
     if one.charts:
-        table = f"<details><summary>Data: {len(one.table):,} rows</summary>{table}</details>"
+        table = f"<details{' open' * one.open}><summary>Data: {len(one.table):,} rows</summary>{table}</details>"
     csv = base64.b64encode(one.csv).decode()
     link = f'<a download="{one.file}.csv" href="data:text/csv;base64,{csv}">CSV</a>'
     return (

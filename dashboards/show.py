@@ -111,7 +111,7 @@ def _exhibit(one: Exhibit) -> None:
         described = f"{'Simulated votes. ' if one.simulated else ''}{one.title}. The table under it has the numbers."
         st.altair_chart(marked(chart, one.simulated), key=f"{one.key}-{number}", alt=described)
     if one.charts:
-        with st.expander(f"Data: {len(one.table):,} rows"):
+        with st.expander(f"Data: {len(one.table):,} rows", expanded=one.open):
             _table(one)
     else:
         _table(one)
@@ -128,7 +128,7 @@ def _exhibit(one: Exhibit) -> None:
 def _table(one: Exhibit) -> None:
     shown = one.table.style.format(dict(one.formats), na_rep="–")  # type: ignore[arg-type]
     height = (min(len(one.table), _ROWS) + 1) * _ROW + 3
-    st.dataframe(shown, hide_index=True, height=height, key=f"table-{one.key}", alt=one.title)
+    st.dataframe(shown, hide_index=True, height=height, key=f"table-{one.key}", alt=one.title, placeholder="–")
 
 
 def _picture(chart: Chart) -> Callable[[], bytes]:

@@ -37,7 +37,7 @@ def content(reader: Reader, ask: Ask) -> Content:
             "p of favouring no side. same: share of `same`. repeat: repeats answered as before. as others: the sign of "
             "the "
             "others' sum on the same comparison. Each is a question to ask of a person, not a judgement of one; "
-            "`palate annotate quality` weighs them.",
+            "`palate annotate quality` weighs them. A share that nobody has an n for is left out.",
             table,
             {
                 **{k: v for name in _SHARES for k, v in spread_formats(name, fine).items()},
@@ -102,7 +102,9 @@ def _quality(choice: Choice, axis: str) -> pd.DataFrame:
                 "left p": float(stats.binomtest(left, int(decided.sum())).pvalue) if decided.any() else None,
             }
         )
-    return numbers(rows)
+    unused = [name for name in _SHARES if not any(row[f"{name} n"] for row in rows)]
+    lost = [column for name in unused for column in (name, f"{name} low", f"{name} high", f"{name} n")]
+    return numbers(sorted(rows, key=lambda row: str(row["annotator"]))).drop(columns=lost)
 
 
 def _again(person: Ints, candidate: Ints, baseline: Ints, outcome: Ints) -> dict[int, tuple[int, int]]:
@@ -192,7 +194,7 @@ def _progress(ask: Ask, choice: Choice) -> Content:
         (
             chart.encode(
                 x=alt.X("time:T", title=None, axis=alt.Axis(labelOverlap=True)),
-                y=alt.Y("judgements:Q", title="judgements", axis=alt.Axis(format=",")),
+                y=alt.Y("judgements:Q", title="judgements", axis=alt.Axis(format=",.0f")),
                 tooltip=["time:T", alt.Tooltip("judgements:Q", format=",")],
             ),
         ),
@@ -219,13 +221,18 @@ def _eta(times: np.ndarray, left: int, wanted: int, comparisons: int) -> Card:
             "open",
         )
     # Of a Poisson count n the exact interval of the expectation (Garwood 1936).
-    low, high = stats.chi2.ppf(0.025, 2 * n) / 2 / hours, stats.chi2.ppf(0.975, 2 * n + 2) / 2 / hours
+    low = float(stats.chi2.ppf(0.025, 2 * n)) / 2 / hours
+    high = float(stats.chi2.ppf(0.975, 2 * n + 2)) / 2 / hours
     because = (
-        f"At {n / hours:,.0f} [{low:,.0f}, {high:,.0f}] judgements an hour: {left * hours / n:,.1f} "
-        f"[{left / high:,.1f}, {left / low:,.1f}] hours of work. Pace of n = {n:,} in the last {hours:.1f} hours up to "
+        f"At {n / hours:,.0f} [{low:,.0f}, {high:,.0f}] judgements an hour: {_span(left * hours / n)} "
+        f"[{_span(left / high)}, {_span(left / low)}] of work. Pace of n = {n:,} in the last {_span(hours)} up to "
         f"{_moment(times[-1]):%Y-%m-%d %H:%M} UTC; 95% for a steady pace (Poisson), which people do not keep overnight."
     )
     return Card(question, answer, because, "open")
+
+
+def _span(hours: float) -> str:
+    return f"{hours:,.1f} h" if hours >= 1 else f"{hours * 60:.0f} min" if hours >= 1 / 60 else f"{hours * 3600:.0f} s"
 
 
 def _moment(time: float) -> datetime:

@@ -54,7 +54,7 @@ def content(reader: Reader, ask: Ask) -> Content:
     least = (
         ask.number("least", "Smallest net worth shipping, %", 10, 1, 100, "What the votes still needed are for.") / 100
     )
-    yield _ship(pooled, axis, choice.simulated)
+    yield decision(pooled, axis, choice.simulated)
     yield _needed(votes.select(votes.axis == axis), least, choice.simulated)
     yield from _by_axis(shown, axes, choice.simulated)
     yield from _slices(reader, ask, choice, votes, met, axis, axes)
@@ -63,7 +63,7 @@ def content(reader: Reader, ask: Ask) -> Content:
 _RULES = "pooled: every verdict counts once. majority: every comparison counts once, which exaggerates (README)."
 
 
-def _ship(found: list[Contest], axis: str, simulated: bool) -> Card:
+def decision(found: list[Contest], axis: str, simulated: bool) -> Card:
     """The answer by intervals that hold at every look, so that watching this page does no harm."""
     by_axis = {one.basis.axis: one for one in found}
     one = by_axis[axis]
@@ -149,6 +149,7 @@ def _by_axis(found: list[Contest], axes: list[str], simulated: bool) -> Iterator
             charts.whiskers(table, "axis", "net", "net (G−B)/N, 95% interval", axes, zero=0.0),
         ),
         simulated,
+        open=True,
     )
 
 

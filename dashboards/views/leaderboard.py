@@ -73,6 +73,7 @@ def _ladder(found: list[Standing], axis: str, simulated: bool) -> Exhibit:
             ),
         ),
         simulated,
+        open=True,
     )
 
 

@@ -6,6 +6,8 @@ from dashboards import queries
 from dashboards.exhibit import Ask, Content, Exhibit, Missing, Remark, fine, numbers, spread, spread_formats, whole
 from dashboards.queries import utc
 from dashboards.reader import Reader
+from dashboards.views.gsb import decision
+from palate.gsb import contests
 from palate.records import RECORDS, Estimate
 
 TITLE = "Overview"
@@ -34,10 +36,27 @@ def content(reader: Reader, ask: Ask) -> Content:
             "No person has voted." if snapshot.kinds() == [True] else "People have voted too; the two are never mixed."
         )
         yield Remark(f"This record holds SIMULATED votes, made up by a program. {people}", warning=True)
+    yield from _latest(reader)
     yield _loop(reader)
     yield from _studies(reader)
     yield from _decisions(reader)
     yield from _runs(reader)
+
+
+def _latest(reader: Reader) -> Content:
+    """Of the last study in which two systems met: people's, where people have judged any."""
+    snapshot = reader.snapshot()
+    for simulated in snapshot.kinds()[:1]:
+        for study in snapshot.studies(simulated):
+            met = next(iter(snapshot.pairs(snapshot.chosen(simulated, study))), None)
+            if met:
+                kept = snapshot.chosen(simulated, study, systems=met)
+                found = reader.once(
+                    ("decision", simulated, study),
+                    lambda kept=kept, met=met: contests(snapshot.votes(kept), candidate=met[0]),
+                )
+                yield decision(found, snapshot.axes(kept)[0], simulated)
+                return
 
 
 def _loop(reader: Reader) -> Exhibit:
@@ -67,9 +86,10 @@ def _loop(reader: Reader) -> Exhibit:
     )
 
 
-def _studies(reader: Reader) -> Content:
+def _judged(reader: Reader) -> list[dict[str, object]]:
+    """A row for each study and kind of vote."""
     snapshot = reader.snapshot()
-    rows = []
+    rows: list[dict[str, object]] = []
     for simulated in snapshot.kinds():
         kind = (snapshot.judgement["simulated"] == simulated) & snapshot.judgement["stands"]
         for study in snapshot.studies(simulated):
@@ -90,6 +110,11 @@ def _studies(reader: Reader) -> Content:
                     "last (UTC)": f"{datetime.fromtimestamp(float(times.max()), UTC):%Y-%m-%d %H:%M}",
                 }
             )
+    return rows
+
+
+def _studies(reader: Reader) -> Content:
+    rows = reader.once("studies", lambda: _judged(reader))
     if rows:
         yield Exhibit(
             "studies",
@@ -105,7 +130,7 @@ def _studies(reader: Reader) -> Content:
 def _decisions(reader: Reader) -> Content:
     found = reader.once("figures", lambda: queries.figures(reader.store, _DECISIONS), ("figure",))
     rows = []
-    for one in found:
+    for one in sorted(found, key=lambda one: (-one.recorded_at.timestamp(), str(one.selection), one.name)):
         if not one.name.startswith(("gsb.overall.net", "score.")) or one.name.endswith("not_worse"):
             continue
         estimate = Estimate.model_validate(one.estimate)

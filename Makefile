@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: setup demo test test-slow test-e2e test-load label-studio study perf check format clean
+.PHONY: setup demo test test-slow test-e2e test-load label-studio study perf screenshots check format clean
 
 setup: .venv/installed
 
@@ -21,7 +21,7 @@ test: setup
 	$(BIN)/pytest -m "not slow" -n 2
 
 test-slow: setup
-	$(BIN)/pytest -m slow --ignore=tests/test_annotation_e2e.py --ignore=tests/test_annotation_load.py
+	$(BIN)/pytest -m slow --ignore=tests/test_annotation_e2e.py --ignore=tests/test_dashboards_e2e.py --ignore=tests/test_annotation_load.py
 
 # Label Studio wants older packages than ours, so it lives in an environment of its own.
 label-studio: setup .venv-label-studio/installed
@@ -35,7 +35,7 @@ label-studio: setup .venv-label-studio/installed
 # A real server and a real browser; where Debian's chromium is missing it is installed, which takes root.
 test-e2e: label-studio
 	command -v chromedriver >/dev/null || { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq chromium chromium-driver >/dev/null; }
-	$(BIN)/pytest tests/test_annotation_e2e.py
+	$(BIN)/pytest tests/test_annotation_e2e.py tests/test_dashboards_e2e.py
 
 test-load: label-studio
 	PALATE_LOAD=1 $(BIN)/pytest tests/test_annotation_load.py -s
@@ -47,14 +47,20 @@ study: setup
 	$(BIN)/python tests/study/active.py
 	$(BIN)/python tests/study/captions.py
 
-# Ours beside the peers, in one run and in an environment of its own (.venv-perf), into docs/speed.md.
-perf:
+# Ours beside the peers, in one run and in an environment of its own (.venv-perf), into docs/speed.md; and the
+# dashboards in a browser, on a record of a million votes, into docs/dashboards.md.
+perf: setup
 	$(PYTHON) -m venv .venv-perf
 	.venv-perf/bin/python -m pip install --quiet --constraint constraints.txt "$(shell sed -n 's/^torch==/torch==/p' constraints.txt)"
 	.venv-perf/bin/python -m pip install --quiet --editable ".[perf]"
 	.venv-perf/bin/python tests/perf/votes.py --out docs/speed.md
 	.venv-perf/bin/python tests/perf/report.py --verdicts 1000000
 	.venv-perf/bin/python tests/perf/reward_training.py --out docs/speed-rewards.md
+	$(BIN)/python tests/perf/dashboards.py --out docs/dashboards.md
+
+# The README's pictures of the dashboards, from the demo's record.
+screenshots: setup
+	$(BIN)/python tests/dashboard_browser.py demo/palate.db docs
 
 check: setup
 	$(BIN)/ruff format --check .

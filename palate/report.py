@@ -67,7 +67,7 @@ def score_figure(store: Store, scorer: str, system: str, suite: str, split: Spli
     scores = _scores(store, scorer, system, suite, split, within)
     values, cases = [one.value for one in scores.found], [one.case for one in scores.found]
     selection = {"scorer": scorer, "system": system, "suite": suite, "split": split, **_sliced(within)}
-    return _score_figure("score.mean", _mean(values, cases, scores.note), selection, scores.found)
+    return _score_figure("score.mean", mean_over_cases(values, cases, scores.note), selection, scores.found)
 
 
 def score_difference(
@@ -86,7 +86,7 @@ def score_difference(
     both = sorted(means[0].keys() & means[1].keys())
     alone = len(means[0].keys() ^ means[1].keys())
     notes = (ours.note, theirs.note, f"{alone} cases are scored for one system only" if alone else "")
-    estimate = _mean([means[0][case] - means[1][case] for case in both], both, "; ".join(filter(None, notes)))
+    estimate = mean_over_cases([means[0][case] - means[1][case] for case in both], both, "; ".join(filter(None, notes)))
     selection = {"scorer": scorer, "candidate": candidate, "baseline": baseline, "suite": suite, "split": split}
     selection |= _sliced(within)
     rows = [one for one in (*ours.found, *theirs.found) if one.case in both]
@@ -139,8 +139,12 @@ def _scores(store: Store, scorer: str, system: str, suite: str, split: Split, wi
     return _Scores(system, numbers, len(unscored))
 
 
-def _mean(values: Sequence[float], cases: Sequence[str], note: str) -> Estimate:
-    """The mean of `values` (n,), whose scatter is between cases."""
+def mean_over_cases(values: Sequence[float], cases: Sequence[str] | Sequence[int], note: str = "") -> Estimate:
+    """The mean of `values` (n,), with a t interval over their cases (n,).
+
+    Raises:
+        DataError: there are none.
+    """
     if not values:
         raise DataError("no scores in this selection", "score the samples first, or check suite, split and system")
     mean = fmean(values)

@@ -197,21 +197,39 @@ MIGRATIONS = (Migration(1, "a table for every kind of record", METADATA.create_a
 _ADVISORY_LOCK = 0x50414C415445  # "PALATE"
 
 
+def check(engine: Engine) -> None:
+    """For those who only read.
+
+    Raises:
+        StoreError: the database is not at the newest of `MIGRATIONS`.
+    """
+    present, newest = _known(engine), MIGRATIONS[-1].number
+    if present < newest:
+        said = f"the store is at schema {present} and this version reads {newest}"
+        raise StoreError(said, "run a command on it that may write, such as palate report gsb")
+
+
 def migrate(engine: Engine) -> None:
     """Bring the database up to `MIGRATIONS`, each in one transaction. Two processes may do so at once.
 
     Raises:
         StoreError: the database is newer than this code, or its tables are somebody else's.
     """
+    present = _known(engine)
+    for migration in MIGRATIONS:
+        if migration.number > present:
+            with engine.execution_options(write=True).begin() as connection:
+                _apply(connection, migration)
+
+
+def _known(engine: Engine) -> int:
+    """The number of the newest migration applied, where this code knows it."""
     with engine.connect() as connection:
         present = _present(connection)
     newest = MIGRATIONS[-1].number
     if present > newest:
         raise StoreError(f"the store is at schema {present} and this version knows {newest}", "install a newer Palate")
-    for migration in MIGRATIONS:
-        if migration.number > present:
-            with engine.execution_options(write=True).begin() as connection:
-                _apply(connection, migration)
+    return present
 
 
 def _apply(connection: Connection, migration: Migration) -> None:

@@ -21,7 +21,9 @@ from sqlalchemy import (
     ColumnElement,
     Connection,
     Engine,
+    Row,
     RowMapping,
+    Select,
     Table,
     bindparam,
     create_engine,
@@ -39,7 +41,7 @@ from sqlalchemy.types import JSON
 from palate.errors import RecordError, StoreError
 from palate.media import MediaFolder
 from palate.records import RECORDS, Record, Sample
-from palate.schema import TABLES, VERDICT, migrate
+from palate.schema import TABLES, VERDICT, check, migrate
 from palate.votes import Coding, Votes
 
 R = TypeVar("R", bound=Record)
@@ -57,6 +59,7 @@ _REMEDIES = {
     "not a database": "give a file that Palate made, or a new name",
     "malformed": "restore the file from a backup",
     "unable to open": "check that you may write the file and its folder",
+    "read-only transaction": "this connection is for reading alone: use a command that may write",
     "readonly database": "check that you may write the file and its folder",
     "permission denied": "ask the owner of the database for the right to do this",
     "no schema has been selected": "ask the owner of the database for the right to use and create tables in it",
@@ -72,23 +75,24 @@ class Store:
         url: a file (`palate.db`, `sqlite:///palate.db`) or `postgresql://user@host/database`.
         create: whether a file that does not exist is made.
         media: the folder of media files. By default the folder `media` beside the file; for PostgreSQL PALATE_MEDIA.
+        read_only: the database itself refuses every change; the file must exist, and nothing of it is migrated.
 
     Raises:
         StoreError: the store cannot be opened, read or written; a password in the URL is never told.
     """
 
-    def __init__(self, url: str, *, create: bool = True, media: Path | None = None) -> None:
+    def __init__(self, url: str, *, create: bool = True, media: Path | None = None, read_only: bool = False) -> None:
         parsed = _parsed(url)
         self.name = _public_name(parsed)
         self._secrets = [str(secret) for secret in (parsed.password, parsed.query.get("password")) if secret]
         self._media = media
         self._file = Path(parsed.database) if parsed.get_backend_name() == "sqlite" and parsed.database else None
         if self._file:
-            _check_place(self._file, create)
-        self._engine = _engine(parsed)
+            _check_place(self._file, create and not read_only)
+        self._engine = _engine(parsed, read_only)
         try:
             with self._explained():
-                migrate(self._engine)
+                (check if read_only else migrate)(self._engine)
         except BaseException:
             self.close()
             raise
@@ -188,6 +192,12 @@ class Store:
         statement = select(func.count()).select_from(table).where(*self._where(table, equals))
         with self._explained(), self._engine.connect() as connection:
             return connection.execute(statement).scalar_one()
+
+    def read(self, statement: Select[*tuple[Any, ...]]) -> Iterator[Row[*tuple[Any, ...]]]:
+        """The rows of a SELECT over the tables of `palate.schema`, a chunk at a time."""
+        with self._explained(), self._engine.connect() as connection:
+            for rows in connection.execution_options(yield_per=CHUNK).execute(statement).partitions():
+                yield from rows
 
     def votes(
         self,
@@ -332,16 +342,17 @@ def _check_place(file: Path, create: bool) -> None:
         raise StoreError(f"there is no store {file}", "check --store, or make one with a command that adds records")
 
 
-def _engine(url: URL) -> Engine:
+def _engine(url: URL, read_only: bool) -> Engine:
     if url.get_backend_name() == "postgresql":
-        return create_engine(url, connect_args={"connect_timeout": CONNECT_SECONDS})
+        engine = create_engine(url, connect_args={"connect_timeout": CONNECT_SECONDS})
+        return engine.execution_options(postgresql_readonly=read_only)
     engine = create_engine(url, connect_args={"timeout": BUSY_SECONDS})
 
     @event.listens_for(engine, "connect")
     def _prepare(connection: Any, _: object) -> None:
         connection.isolation_level = None  # transactions begin where we say, not where the driver guesses
         connection.execute("PRAGMA foreign_keys = ON")
-        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("PRAGMA query_only = ON" if read_only else "PRAGMA journal_mode = WAL")
 
     @event.listens_for(engine, "begin")
     def _begin(connection: Connection) -> None:

@@ -73,12 +73,16 @@ class Coding:
 
     def labels(self, *columns: Codes) -> list[Labels]:
         """Columns of these numbers, with their names in common."""
-        names = np.array(list(self._place), object)
-        order = np.argsort(names, kind="stable")
-        rank = np.empty(len(order), np.int32)
-        rank[order] = np.arange(len(order))
-        ordered = names[order]
-        return [Labels(ordered, rank[column]) for column in columns]
+        names, rank = alphabetical(np.array(list(self._place), object))
+        return [Labels(names, rank[column]) for column in columns]
+
+
+def alphabetical(names: NDArray[np.object_]) -> tuple[NDArray[np.object_], Codes]:
+    """The names (k,) sorted, and the place (k,) that each of them has then."""
+    order = np.argsort(names, kind="stable")
+    rank = np.empty(len(order), np.int32)
+    rank[order] = np.arange(len(order))
+    return names[order], rank
 
 
 @dataclass(frozen=True)

@@ -142,7 +142,8 @@ def demo(recipe: DemoRecipe, folder: Path) -> dict[str, object]:
     summary = {**found.summary(), "seconds": round(time.monotonic() - began, 1), "store": store}
     (folder / "summary.json").write_text(json.dumps(summary, indent=2) + "\n")
     click.echo(
-        f"{summary['seconds']} s. Summary: {folder / 'summary.json'}. Any id above: palate trace ID --store {store}"
+        f"{summary['seconds']} s. Summary: {folder / 'summary.json'}. Any id above: palate trace ID --store {store}\n"
+        f"To look at what it did, with its videos: palate dash --store {store}"
     )
     return summary
 

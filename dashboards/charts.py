@@ -1,0 +1,121 @@
+"""Charts that pages share.
+
+Colours are Okabe and Ito's, which the colour-blind tell apart, and nothing is told by colour alone.
+"""
+
+import altair as alt
+import numpy as np
+import pandas as pd
+
+Chart = alt.Chart | alt.LayerChart | alt.FacetChart
+
+BLUE, GREY, VERMILLION, ORANGE, GREEN, SKY = "#0072B2", "#9A9A9A", "#D55E00", "#E69F00", "#009E73", "#56B4E9"
+NEUTRAL = "#808080"  # legible on white and on black
+SERIES = (BLUE, VERMILLION, GREEN, ORANGE, "#CC79A7", SKY)
+CELL = 44  # pixels a row of a heat map, which holds two lines
+LEAST = 0.25  # what a heat map's full colour stands for at least: a small difference must not look like a large one
+ROW = 34  # pixels a row; a chart's height is of all of it, with title, legend and axes
+
+
+def stacked(table: pd.DataFrame, row: str, order: list[str]) -> Chart:
+    """Good, same and bad as shares of each row. `table` has the row's name, good, same and bad."""
+    long = table.melt([row], ["good", "same", "bad"], "verdict", "count")
+    total = long.groupby(row)["count"].transform("sum")
+    long["share"] = long["count"] / total
+    long["place"] = long["verdict"].map({"good": 0, "same": 1, "bad": 2}.get)
+    long = long.sort_values([row, "place"])
+    long["end"] = long.groupby(row)["share"].cumsum()
+    long["start"] = long["end"] - long["share"]
+    long["middle"] = (long["start"] + long["end"]) / 2
+    long["label"] = long.apply(
+        lambda one: f"{one['verdict'][0].upper()} {one['count']:,}" * (one["share"] > 0.09), axis=1
+    )
+    scale = alt.Scale(domain=["good", "same", "bad"], range=[BLUE, "#C9C9C9", VERMILLION])
+    y = alt.Y(f"{row}:N", sort=order, title=None, axis=alt.Axis(labelLimit=140))
+    base = alt.Chart(long, height=ROW * len(order) + 130)
+    bars = base.mark_bar().encode(
+        x=alt.X(
+            "start:Q", axis=alt.Axis(format="%", tickCount=5), scale=alt.Scale(domain=[0, 1]), title="share of verdicts"
+        ),
+        x2="end:Q",
+        y=y,
+        color=alt.Color("verdict:N", scale=scale, title=None, legend=alt.Legend(orient="top")),
+        tooltip=[row, "verdict", alt.Tooltip("count:Q", format=","), alt.Tooltip("share:Q", format=".1%")],
+    )
+    labels = base.mark_text(fontWeight="bold", fontSize=12).encode(
+        x=alt.X("middle:Q"),
+        y=y,
+        text="label:N",
+        color=alt.condition("datum.verdict == 'same'", alt.value("#222222"), alt.value("white")),
+    )
+    return bars + labels
+
+
+def whiskers(
+    table: pd.DataFrame,
+    row: str,
+    value: str,
+    title: str,
+    order: list[str],
+    zero: float | None = None,
+    format: str = "+.0%",
+) -> Chart:
+    """A point and its interval in each row. `table` has the row's name and `spread`'s three columns of `value`."""
+    table = table.rename(columns={value: "value", f"{value} low": "low", f"{value} high": "high"})
+    y = alt.Y(f"{row}:N", sort=order, title=None, axis=alt.Axis(labelLimit=140))
+    axis, scale = alt.Axis(format=format, tickCount=6), alt.Scale(zero=False, nice=True)
+    tips = [
+        row,
+        *(alt.Tooltip(f"{name}:Q", format=format.replace("0%", "1%"), title=name) for name in ("value", "low", "high")),
+    ]
+    base = alt.Chart(table, height=ROW * len(order) + 90)
+    rules = base.mark_rule(color=BLUE, strokeWidth=3).encode(
+        x=alt.X("low:Q", title=title, axis=axis, scale=scale), x2="high:Q", y=y, tooltip=tips
+    )
+    points = base.mark_point(color=BLUE, filled=True, size=90, opacity=1).encode(x="value:Q", y=y, tooltip=tips)
+    if zero is None:
+        return rules + points
+    line = alt.Chart(pd.DataFrame({"zero": [zero]})).mark_rule(color=NEUTRAL, strokeDash=[4, 3]).encode(x="zero:Q")
+    return line + rules + points
+
+
+def heat(
+    table: pd.DataFrame, row: str, column: str, value: str, label: str, title: str, format: str, middle: float | None
+) -> Chart:
+    """Cells with their label written in them; diverging around `middle` where there is one."""
+    largest = max(
+        np.nan_to_num(np.abs(table[value].to_numpy(float) - (middle or 0))).max(), 1e-9 if middle is None else LEAST
+    )
+    if middle is None:
+        scale = alt.Scale(scheme="blues", domainMin=0)
+        dark = f"datum['{value}'] > {0.55 * largest}"
+    else:
+        scale = alt.Scale(domain=[middle - largest, middle, middle + largest], range=[VERMILLION, "#F2F2F2", BLUE])
+        dark = f"abs(datum['{value}'] - {middle}) > {0.6 * largest}"
+    y = alt.Y(f"{row}:N", title=None, axis=alt.Axis(labelLimit=140), sort=None)
+    x = alt.X(f"{column}:N", title=None, axis=alt.Axis(labelAngle=-35, orient="top", labelLimit=110), sort=None)
+    base = alt.Chart(table, height=CELL * len(set(table[row])) + 180)
+    cells = base.mark_rect(stroke="white").encode(
+        x=x,
+        y=y,
+        color=alt.Color(f"{value}:Q", scale=scale, title=title, legend=alt.Legend(format=format, orient="bottom")),
+        tooltip=[row, column, alt.Tooltip(f"{value}:Q", format=format), alt.Tooltip(f"{label}:N", title="cell")],
+    )
+    words = base.mark_text(fontSize=11, lineBreak="\n", dy=-6 if table[label].str.contains("\n").any() else 0).encode(
+        x=x, y=y, text=f"{label}:N", color=alt.condition(dark, alt.value("white"), alt.value("#222222"))
+    )
+    return cells + words
+
+
+def picture(chart: Chart, width: int) -> Chart:
+    """The chart by itself, off the page: as wide as this, its height as on the page."""
+    return chart.properties(width=width, autosize=alt.AutoSizeParams(type="fit", contains="padding"))
+
+
+def marked(chart: Chart, simulated: bool | None) -> Chart:
+    """The chart, with SIMULATED written over it where its votes are, so that a picture of it says so too."""
+    if not simulated:
+        return chart
+    return chart.properties(
+        title=alt.Title("SIMULATED VOTES · no person gave them", color=VERMILLION, fontSize=12, anchor="start")
+    )

@@ -1,0 +1,61 @@
+"""Questions that several pages ask, so that a filter means the same and keeps its value from page to page."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from dashboards.exhibit import Ask, Item, Missing, Remark
+from dashboards.ledger import Mask, Snapshot
+from dashboards.reader import Reader
+
+ALL = "all"
+NO_VOTES = Missing("There are no votes", "palate votes import FILE --format fetv|genai-bench|pairwise-csv")
+MADE_UP = Remark("SIMULATED votes: made up by a program. No person gave any of what follows.", warning=True)
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Votes of one kind, in one study or in all."""
+
+    snapshot: Snapshot
+    simulated: bool
+    study: str | None
+
+    @property
+    def key(self) -> tuple[bool, str | None]:
+        return self.simulated, self.study
+
+    def verdicts(
+        self, axis: str | None = None, systems: Sequence[str] = (), among: bool = False, ordinary: bool = True
+    ) -> Mask:
+        return self.snapshot.chosen(self.simulated, self.study, axis, systems, among, ordinary)
+
+
+def votes(reader: Reader, ask: Ask) -> Choice | None:
+    """Whose votes and of which study; None where there are none. People's are never shown with a program's."""
+    snapshot = reader.snapshot()
+    kinds = ["SIMULATED" if simulated else "people" for simulated in snapshot.kinds()]
+    if not kinds:
+        return None
+    simulated = (
+        ask.one("votes", "Votes", kinds, "People's votes and a program's are never counted together.") != "people"
+    )
+    study = ask.one("study", "Study", [ALL, *snapshot.studies(simulated)])
+    return Choice(snapshot, simulated, None if study == ALL else study)
+
+
+def opening(choice: Choice | None) -> Iterator[Item]:
+    """What a page of votes says before all else."""
+    if choice is None:
+        yield NO_VOTES
+    elif choice.simulated:
+        yield MADE_UP
+
+
+def pair(choice: Choice, ask: Ask) -> tuple[str, str] | None:
+    """Two systems that met, the pair with the most verdicts unless asked otherwise; None where none met."""
+    met = choice.snapshot.pairs(choice.verdicts())
+    if not met:
+        return None
+    candidate = ask.one("candidate", "Candidate", list(dict.fromkeys(name for names in met for name in names)))
+    against = [one if other == candidate else other for one, other in met if candidate in (one, other)]
+    return candidate, ask.one("baseline", "Baseline", list(dict.fromkeys(against)))

@@ -1,0 +1,144 @@
+"""What was asked, who answered, and how the answers scored."""
+
+import numpy as np
+
+from dashboards import charts, scored
+from dashboards.exhibit import (
+    Ask,
+    Content,
+    Exhibit,
+    Missing,
+    Remark,
+    fine,
+    numbers,
+    short,
+    spread,
+    spread_formats,
+    whole,
+)
+from dashboards.reader import Reader
+
+TITLE = "Benchmarks"
+MOST = 40  # systems in a chart
+
+
+def content(reader: Reader, ask: Ask) -> Content:
+    cases = reader.cases()
+    if not cases:
+        yield Missing("No case has been asked", "palate bench run shapes --system base")
+        return
+    snapshot = reader.snapshot()
+    yield _coverage(reader)
+    scorers = reader.scorers()
+    if not scorers:
+        yield Missing("No sample has a score", "palate bench run shapes --system base")
+        return
+    scorer = ask.one("scorer", "Scorer", list(scorers))
+    scores = reader.scores(scorer)
+    values = scored.of_samples(scores, len(snapshot.sample_ids))
+    asked_of = snapshot.words["case"][np.unique(snapshot.sample["case"][~np.isnan(values)])]
+    parts = sorted({f"{cases[id].suite}, {cases[id].split}" for id in asked_of})
+    if not parts:
+        yield Remark(f"{scorer} has failed on every sample.")
+        return
+    part = ask.one("part", "Suite and split", parts)
+    inside = [id for id in asked_of if f"{cases[id].suite}, {cases[id].split}" == part]
+    found = reader.once(
+        ("means", scorer, part), lambda: scored.by_system(snapshot, values, inside), ("score", "sample", "case")
+    )
+    order = sorted(found, key=lambda name: -(found[name].value or 0))
+    share = scorers[scorer] in ("share", "fraction", "probability")
+    how = fine if share else short
+    table = numbers(
+        [
+            {
+                "system": name,
+                **spread("mean", found[name]),
+                "n": found[name].n,
+                "cases": found[name].clusters.get("cases"),
+                "note": found[name].note,
+            }
+            for name in order
+        ]
+    )
+    yield Exhibit(
+        "scores",
+        f"{scorer} on {part}",
+        f"Mean score by system, unit {scorers[scorer] or 'not told'}; n samples; 95% t interval over cases. Failed "
+        "scores are left out "
+        "and counted in the note. A machine's number: no vote is in it. Systems may have answered different cases (see "
+        "coverage).",
+        table,
+        {**spread_formats("mean", how), **dict.fromkeys(("n", "cases"), whole)},
+        (
+            charts.whiskers(
+                table.head(MOST),
+                "system",
+                "mean",
+                f"mean {scorer}, 95% interval",
+                order[:MOST],
+                format=".0%" if share else ".3g",
+            ),
+        ),
+    )
+    tags = sorted({tag for id in inside for tag in cases[id].tags})
+    if tags:
+        tag = ask.one("by", "Slice by", tags)
+        rows = []
+        for value in sorted({cases[id].tags[tag] for id in inside if tag in cases[id].tags}):
+            sliced = [id for id in inside if cases[id].tags.get(tag) == value]
+            key = ("means", scorer, part, tag, value)
+            of_slice = reader.once(
+                key, lambda sliced=sliced: scored.by_system(snapshot, values, sliced), ("score", "sample")
+            )
+            for name in order[:MOST]:
+                if name in of_slice:
+                    one = of_slice[name]
+                    cell = f"{how(one.value)}\nn {one.n:,}"
+                    rows.append({tag: value, "system": name, **spread("mean", one), "n": one.n, "cell": cell})
+        table = numbers(rows)
+        yield Exhibit(
+            "scores-slices",
+            f"{scorer} by {tag}",
+            "The same mean in each slice of the cases, n samples in the cell; intervals are in the data.",
+            table.drop(columns="cell"),
+            {**spread_formats("mean", how), "n": whole},
+            (charts.heat(table, "system", tag, "mean", "cell", scorer, ".0%" if share else ".3g", None),),
+        )
+
+
+def _coverage(reader: Reader) -> Exhibit:
+    snapshot, cases = reader.snapshot(), reader.cases()
+    parts = sorted({f"{one.suite}, {one.split}" for one in cases.values()})
+    place = {part: at for at, part in enumerate(parts)}
+    part_of = np.array([place[f"{cases[id].suite}, {cases[id].split}"] for id in snapshot.words["case"]], int)
+    asked = {part: sum(f"{one.suite}, {one.split}" == part for one in cases.values()) for part in parts}
+    rows = []
+    if len(part_of):
+        case, system, failed = (snapshot.sample[name] for name in ("case", "system", "failed"))
+        for at, part in enumerate(parts):
+            inside = part_of[case] == at
+            for code in np.unique(system[inside]):
+                own = inside & (system == code)
+                answered = len(np.unique(case[own & (failed == 0)]))
+                rows.append(
+                    {
+                        "suite": part,
+                        "system": str(snapshot.words["system"][code]),
+                        "cases answered": answered,
+                        "of": asked[part],
+                        "covered": answered / asked[part],
+                        "samples": int(own.sum()),
+                        "failed": int((own & (failed == 1)).sum()),
+                    }
+                )
+    columns = ("suite", "system", "cases answered", "of", "covered", "samples", "failed")
+    return Exhibit(
+        "coverage",
+        "Coverage",
+        "Cases of the record that a system has a sample for. Counted in full, so without an interval; `of` counts the "
+        "cases this "
+        "record knows, which may be fewer than the suite has.",
+        numbers(rows, columns),
+        {"covered": fine, **dict.fromkeys(("cases answered", "of", "samples", "failed"), whole)},
+    )

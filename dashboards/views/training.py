@@ -1,0 +1,119 @@
+"""Runs: what they were told, what they read and made, how two differ, and what their checkpoints draw."""
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+from dashboards import queries
+from dashboards.exhibit import Ask, Clip, Clips, Content, Exhibit, Missing, Remark, numbers, whole
+from dashboards.queries import utc
+from dashboards.reader import Reader
+from palate.errors import PalateError
+from palate.records import Sample
+
+TITLE = "Training"
+
+
+def content(reader: Reader, ask: Ask) -> Content:
+    found = reader.once("runs", lambda: queries.runs(reader.store), ("run",))
+    if not found:
+        yield Missing("No run has been recorded", "palate align dpo --study NAME, or palate model pretrain --store URL")
+        return
+    rows = [
+        {
+            "when (UTC)": f"{utc(one.recorded_at):%Y-%m-%d %H:%M}",
+            "task": one.task,
+            "seed": one.seed,
+            "code": one.code,
+            "checkpoints read": sum("-" not in parent for parent in one.parents),
+            "records read": sum("-" in parent for parent in one.parents),
+            "made": ", ".join(output[:12] for output in one.outputs),
+            "id": one.id,
+        }
+        for one in found
+    ]
+    yield Exhibit(
+        "runs",
+        "Runs",
+        f"All {len(rows)} runs of the record, the newest first; a run is recorded when it ends. No sample, so no "
+        "interval.",
+        numbers(rows),
+        {**dict.fromkeys(("checkpoints read", "records read"), whole), "seed": str},
+    )
+    yield Remark(
+        "Loss curves are not part of the record: each run keeps them in its own folder. What the record keeps is what "
+        "a run was told, "
+        "read and made, and what its checkpoints drew."
+    )
+    names = {f"{one.task}, {one.id[4:12]}": one for one in found}
+    first = ask.one("run", "Run", list(names))
+    if len(names) > 1:
+        yield _difference(ask, names, first)
+    else:
+        yield _recipe(names[first])
+    yield from _drawn(reader, ask, names[first])
+
+
+def _difference(ask: Ask, names: dict[str, Any], first: str) -> Exhibit:
+    other = ask.one("against", "Compare with", [name for name in names if name != first])
+    mine, theirs = (dict(_flat(names[name].recipe)) for name in (first, other))
+    rows = [
+        {"setting": key, first: mine.get(key, "not a setting"), other: theirs.get(key, "not a setting")}
+        for key in sorted(mine.keys() | theirs.keys())
+        if mine.get(key) != theirs.get(key)
+    ]
+    same = sum(mine[key] == theirs[key] for key in mine.keys() & theirs.keys())
+    code = {name: names[name].code for name in (first, other)}
+    rows.append({"setting": "(code)", **code})
+    return Exhibit(
+        "recipes",
+        "How the two recipes differ",
+        f"Resolved settings as stored with the runs; {same} are the same.",
+        numbers(rows),
+    )
+
+
+def _recipe(run: Any) -> Exhibit:
+    rows = [{"setting": key, "value": value} for key, value in _flat(run.recipe)]
+    return Exhibit("recipe", "Its recipe", "Resolved settings as stored with the run.", numbers(rows))
+
+
+def _flat(recipe: object, prefix: str = "") -> Iterator[tuple[str, str]]:
+    if isinstance(recipe, dict):
+        for key, value in recipe.items():
+            yield from _flat(value, f"{prefix}.{key}" if prefix else str(key))
+    else:
+        yield prefix, json.dumps(recipe, ensure_ascii=False)
+
+
+def _drawn(reader: Reader, ask: Ask, run: Any) -> Content:
+    """A case that one of the run's checkpoints answered, beside what the checkpoint it started from answered."""
+    parents = [parent for parent in run.parents if "-" not in parent]
+    made = list(run.outputs)
+    mine = {one.case: one for one in reader.store.select(Sample, checkpoint=made) if one.media}
+    if not mine:
+        yield Missing(
+            "No sample of this run's checkpoint is in the record",
+            "palate bench run shapes --checkpoint FILE --system NAME",
+        )
+        return
+    cases = reader.cases()
+    listed = {f"{at}. {cases[id].prompt[:70]}": id for at, id in enumerate(sorted(mine)[:50], 1)}
+    case = listed[ask.one("drawn", "Case drawn", list(listed))]
+    found = [one for one in reader.store.select(Sample, case=case, checkpoint=[*parents, *made]) if one.media]
+    found.sort(key=lambda one: ([*parents, *made].index(one.checkpoint or ""), one.seed or 0))
+    yield Clips(
+        f"“{cases[case].prompt}” before and after",
+        tuple(
+            _clip(reader, one, "made by the run" if one.checkpoint in made else "what it started from")
+            for one in found[:8]
+        ),
+    )
+
+
+def _clip(reader: Reader, sample: Sample, what: str) -> Clip:
+    label = f"{sample.system}: {what}, seed {sample.seed}"
+    try:
+        return Clip(label, reader.store.media.path(sample.media or ""), f"checkpoint {(sample.checkpoint or '')[:12]}")
+    except PalateError as error:
+        return Clip(label, None, str(error))

@@ -1,0 +1,283 @@
+"""Every page on every kind of record: it says what it shows, and plainly what there is not."""
+
+import base64
+import csv
+import io
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from dashboard_records import judged, partial, scaling_csv
+from streamlit.testing.v1 import AppTest
+
+from dashboards.cli import dash
+from dashboards.exhibit import Card, Exhibit, Item, Missing, Remark
+from dashboards.export import Given, report
+from dashboards.reader import Reader
+from dashboards.views import PAGES, scaling
+from palate.errors import ConfigError
+from palate.gsb import contests
+from palate.records import Run
+from palate.stats.wins import Form
+from palate.store import Store
+
+VOTED = ("GSB", "Leaderboard", "Annotators", "Samples", "Rewards")  # pages where a vote is seen
+
+
+@pytest.fixture(scope="module")
+def records(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    folder = tmp_path_factory.mktemp("records")
+    urls = {name: str(folder / f"{name}.db") for name in ("empty", "partial", "simulated", "people", "both")}
+    Store(urls["empty"]).close()
+    partial(urls["partial"])
+    judged(urls["simulated"], simulated=True)
+    judged(urls["people"], simulated=False)
+    judged(urls["both"], simulated=False, prompts=10)
+    judged(urls["both"], simulated=True, prompts=10)
+    return urls
+
+
+def items(url: str, title: str, **given: str) -> list[Item]:
+    return list(PAGES[title](Reader(url), Given(given)))
+
+
+def exhibit(found: list[Item], key: str) -> Exhibit:
+    return next(one for one in found if isinstance(one, Exhibit) and one.key == key)
+
+
+def script(url: str, title: str) -> None:
+    from dashboards.reader import opened
+    from dashboards.show import page
+    from dashboards.views import PAGES
+
+    page(opened(url), title, PAGES[title])
+
+
+def opened(url: str, title: str, **query: str) -> Any:
+    app = AppTest.from_function(script, args=(url, title), default_timeout=120)
+    for key, value in query.items():
+        app.query_params[key] = value
+    return app.run()
+
+
+@pytest.mark.parametrize("title", PAGES)
+@pytest.mark.parametrize("record", ["empty", "partial", "simulated", "people"])
+def test_every_page_stands_on_every_record(records: dict[str, str], record: str, title: str) -> None:
+    app = opened(records[record], title)
+    assert not app.exception
+    assert not app.error
+    assert app.title[0].value == title
+    if record == "empty":  # nothing is drawn, and a command is given
+        assert any(code.value.startswith("palate ") for code in app.code)
+        assert not app.get("arrow_vega_lite_chart")
+    else:
+        assert any(len(element.value) for element in (*app.dataframe, *app.code, *app.markdown))
+
+
+@pytest.mark.parametrize("title", VOTED)
+def test_simulated_votes_are_marked_on_screen_in_charts_and_in_files(records: dict[str, str], title: str) -> None:
+    app = opened(records["simulated"], title)
+    assert any("SIMULATED votes" in warning.value for warning in app.warning)
+    found = [one for one in items(records["simulated"], title) if isinstance(one, Exhibit)]
+    marked = [one for one in found if one.simulated]
+    assert marked
+    for one in marked:
+        assert one.file.startswith("SIMULATED-")
+        rows = list(csv.DictReader(io.StringIO(one.csv.decode())))
+        assert {row["votes"] for row in rows} == {"SIMULATED"}
+    html = report(Reader(records["simulated"]), [title], {})
+    assert html.count('<span class="simulated">') == len(marked)
+    assert html.count("SIMULATED VOTES") >= sum(len(one.charts) for one in marked)
+    assert not any(one.simulated for one in items(records["people"], title) if isinstance(one, Exhibit))
+    assert "SIMULATED" not in report(Reader(records["people"]), [title], {})
+
+
+def test_people_are_shown_first_where_there_are_both(records: dict[str, str]) -> None:
+    assert exhibit(items(records["both"], "GSB"), "gsb-by-axis").simulated is False
+    assert exhibit(items(records["both"], "GSB", votes="SIMULATED"), "gsb-by-axis").simulated is True
+    assert opened(records["both"], "GSB", votes="SIMULATED").warning
+
+
+def test_gsb_is_what_the_statistics_say_with_ratios_as_percentages(records: dict[str, str]) -> None:
+    with Store(records["people"]) as store:
+        votes = store.votes(study="new against old")
+    wanted = {one.basis.axis: one for one in contests(votes, candidate="new")}
+    shown = exhibit(items(records["people"], "GSB", candidate="new"), "gsb-by-axis")
+    assert shown.table["axis"].tolist() == ["overall", "prompt_following"]
+    for row in shown.table.to_dict("records"):
+        one = wanted[row["axis"]]
+        assert (row["good"], row["same"], row["bad"]) == (one.good, one.same, one.bad)
+        for name, form in (("ratio", Form.RATIO), ("net", Form.NET)):
+            estimate = one.forms[form]
+            assert (row[name], row[f"{name} low"], row[f"{name} high"]) == (estimate.value, estimate.low, estimate.high)
+    assert re.fullmatch(r"\d{3}%", shown.formats["ratio"](shown.table["ratio"][0]))
+    assert all(word in shown.says for word in ("verdicts", "prompts", "people", "pooled", "two-way cluster-robust t"))
+
+
+def test_we_may_ship_what_is_surely_better_and_never_on_simulated_votes(records: dict[str, str]) -> None:
+    def answer(record: str, **given: str) -> Card:
+        return next(one for one in items(records[record], "GSB", **given) if isinstance(one, Card))
+
+    assert (answer("people", candidate="new").tone, answer("people", candidate="new").answer[:3]) == ("good", "Yes")
+    assert answer("people", candidate="old", baseline="new").tone == "bad"
+    assert answer("people", candidate="third").tone == "open"
+    assert answer("simulated", candidate="new").answer.startswith("No answer")
+    assert answer("simulated", candidate="new").tone == "open"
+
+
+def test_a_majority_has_no_interval_for_every_look_and_the_page_still_answers_by_pooled(
+    records: dict[str, str],
+) -> None:
+    found = items(records["people"], "GSB", candidate="new", rule="majority")
+    assert "net at any time" not in exhibit(found, "gsb-by-axis").table
+    assert next(one for one in found if isinstance(one, Card)).tone == "good"
+
+
+def test_slices_are_the_contests_of_their_cases(records: dict[str, str]) -> None:
+    table = exhibit(items(records["people"], "GSB", candidate="new", by="subject", across="scene"), "gsb-slices").table
+    assert set(zip(table["subject"], table["scene"])) == {
+        (a, b) for a in ("animal", "person") for b in ("indoors", "outdoors")
+    }
+    whole = exhibit(items(records["people"], "GSB", candidate="new"), "gsb-by-axis").table
+    assert table["n"].sum() == whole["n"][0]
+    assert np.average(table["net"], weights=table["n"]) == pytest.approx(whole["net"][0])
+
+
+def test_filters_come_from_the_url_and_one_that_is_not_offered_is_dropped(records: dict[str, str]) -> None:
+    app = opened(records["people"], "GSB", candidate="third", axis="prompt_following")
+    chosen = {box.label: box.value for box in app.selectbox}
+    assert (chosen["Candidate"], chosen["Decide on axis"]) == ("third", "prompt_following")
+    assert not opened(records["people"], "GSB", candidate="nobody").exception
+    with pytest.raises(ConfigError, match="candidate=nobody"):
+        items(records["people"], "GSB", candidate="nobody")
+
+
+def test_the_ladder_ranks_the_better_system_first_and_matrices_mirror_themselves(records: dict[str, str]) -> None:
+    found = items(records["people"], "Leaderboard")
+    ladder = exhibit(found, "ratings").table
+    assert ladder["system"][0] == "new"
+    assert {"rating low", "rating high", "rank from", "rank to", "rank (UB)", "n"} <= set(ladder)
+    matrix = exhibit(found, "matrix").table.set_index(["system", "against"])
+    for one, other in (("new", "old"), ("third", "old")):
+        there, back = matrix.loc[(one, other)], matrix.loc[(other, one)]
+        assert there["win rate"] == pytest.approx(1 - back["win rate"])
+        assert there["win rate low"] == pytest.approx(1 - back["win rate high"])
+        assert there["n"] == back["n"]
+    trend = exhibit(items(records["people"], "Leaderboard", pinned="old"), "trend").table.set_index("release")
+    assert trend.loc["new", "significant"] == "better"
+    assert trend.loc["third", "significant"] == "not yet known"
+
+
+def test_worst_cases_come_first_and_prompts_cannot_speak_markdown(records: dict[str, str]) -> None:
+    table = exhibit(items(records["people"], "Samples", candidate="new"), "cases").table
+    assert table["net"].is_monotonic_increasing
+    app = opened(records["people"], "Samples", find="prompt <b>7</b>")
+    said = " ".join(one.value for one in app.markdown)
+    assert r"prompt \<b>7\</b> of \*many\*" in said
+    assert any(
+        isinstance(one, Remark) and "No case fits" in one.text
+        for one in items(records["people"], "Samples", find="xyz")
+    )
+
+
+def test_the_walk_ends_at_the_run_that_made_the_checkpoint(records: dict[str, str]) -> None:
+    app = opened(records["people"], "Samples", candidate="new", walk="true")
+    assert any("toy train" in code.value for code in app.code)
+    assert opened(records["people"], "Samples", id="nonsense").warning
+
+
+def test_annotators_are_counted_and_their_shares_have_intervals(records: dict[str, str]) -> None:
+    table = exhibit(items(records["people"], "Annotators"), "annotators").table
+    with Store(records["people"]) as store:
+        votes = store.votes(axis="overall")
+    assert len(table) == 6
+    for row in table.to_dict("records"):
+        own = votes.select(votes.annotator == row["annotator"])
+        gold = own.select(own.role == "gold")
+        assert row["verdicts"] == len(own)
+        assert row["same"] == pytest.approx((own.verdict == "same").mean())
+        assert (row["gold"], row["gold n"]) == (pytest.approx((gold.verdict == "good").mean()), len(gold))
+        assert row["same low"] < row["same"] < row["same high"]
+        assert row["repeat n"] == 10  # two studies, five repeats in each
+    done = [one for one in items(records["people"], "Annotators") if isinstance(one, Card)]
+    assert done[0].answer == "It is done"
+    more = [one for one in items(records["people"], "Annotators", overlap="8") if isinstance(one, Card)]
+    assert more[0].answer == "196 judgements are left"  # 98 comparisons have six each
+
+
+def test_scores_are_means_over_cases_and_order_pairs_no_better_than_they_should(records: dict[str, str]) -> None:
+    table = exhibit(items(records["people"], "Benchmarks", scorer="toy.strict"), "scores").table.set_index("system")
+    assert table.loc["new", "mean low"] < table.loc["new", "mean"] < table.loc["new", "mean high"]
+    assert table.loc["new", "n"] == 40
+    accuracy = exhibit(items(records["people"], "Rewards"), "accuracy").table
+    assert (
+        (accuracy["accuracy low"] < accuracy["accuracy"]) & (accuracy["accuracy"] < accuracy["accuracy high"])
+    ).all()
+
+
+def test_two_runs_are_told_apart_by_what_differs(records: dict[str, str]) -> None:
+    table = exhibit(items(records["people"], "Training"), "recipes").table
+    assert table["setting"].tolist() == ["fit.lr", "(code)"]
+    with Store(records["people"]) as store:
+        assert len(exhibit(items(records["people"], "Training"), "runs").table) == store.count(Run) == 2
+
+
+class Uploads(Given):
+    """With a file of runs."""
+
+    def file(self, key: str, label: str) -> bytes | None:
+        return scaling_csv()
+
+
+def test_an_uploaded_table_of_runs_gives_back_the_law_it_was_drawn_from(
+    records: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(scaling, "REPLICATES", 20)
+    found = list(PAGES["Scaling"](Reader(records["empty"]), Uploads({})))
+    law = exhibit(found, "law").table.set_index("coefficient")
+    assert law.loc["E", "value low"] < 1.7 < law.loc["E", "value high"]
+    assert exhibit(found, "extrapolation").table["predicted"].notna().all()
+    assert any(isinstance(one, Card) and "best size" in one.question for one in found)
+    assert isinstance(items(records["people"], "Scaling")[0], Missing)
+
+
+def test_every_chart_is_valid_vega_lite(records: dict[str, str]) -> None:
+    drawn = [one for title in PAGES for one in items(records["people"], title) if isinstance(one, Exhibit)]
+    assert sum(len(one.charts) for one in drawn) >= 10
+    for one in drawn:
+        for chart in one.charts:
+            chart.to_dict()  # checks it against the schema
+
+
+def test_the_report_is_one_file_that_asks_nothing_of_a_server(records: dict[str, str], tmp_path: Path) -> None:
+    out = tmp_path / "report.html"
+    told = ["export", "--store", records["people"], "--out", str(out), "--page", "gsb", "candidate=new"]
+    assert CliRunner().invoke(dash, told, catch_exceptions=False).exit_code == 0
+    html = out.read_text()
+    assert "<script" not in html
+    assert not re.search(r'(src|href)="(?!data:|#)', html)
+    assert "May we ship new in place of old?" in html
+    data = re.search(r'download="gsb-by-axis.csv" href="data:text/csv;base64,([^"]+)"', html)
+    assert data
+    assert len(list(csv.DictReader(io.StringIO(base64.b64decode(data[1]).decode())))) == 2
+    wrong = CliRunner().invoke(dash, ["export", "--store", records["people"], "--page", "nothing"])
+    assert isinstance(wrong.exception, ConfigError)
+
+
+def test_visitors_give_the_password_where_there_is_one(
+    records: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    secret = tmp_path / "password"
+    secret.write_text("open sesame\n")
+    monkeypatch.setenv("PALATE_STORE", records["empty"])
+    monkeypatch.setenv("PALATE_DASH_PASSWORD_FILE", str(secret))
+    app = AppTest.from_file(str(Path(__file__).parents[1] / "dashboards" / "app.py"), default_timeout=120).run()
+    assert not app.title
+    app.text_input[0].set_value("sesame").run()
+    assert app.error
+    assert not app.title
+    app.text_input[0].set_value("open sesame").run()
+    assert app.title[0].value == "Overview"

@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: setup demo test test-slow test-e2e test-load label-studio study perf check format clean
+.PHONY: setup demo test test-slow test-e2e test-load label-studio study align-study perf check format clean
 
 setup: .venv/installed
 
@@ -38,6 +38,11 @@ test-load: label-studio
 # Does a 95% interval cover 95%? Simulated truth, 1,000 studies a row, into docs/coverage.md (5 minutes).
 study: setup
 	$(BIN)/python tests/study/intervals.py
+
+# Every online algorithm and more pretraining at equal evaluations, three seeds each (hours of one core).
+align-study: setup
+	$(BIN)/python tests/study/gradients.py
+	$(BIN)/python tests/study/algorithms.py
 
 # Ours beside the peers, in one run and in an environment of its own (.venv-perf), into docs/speed.md.
 perf:

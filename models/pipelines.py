@@ -6,8 +6,9 @@ conditions behind it) and which the time (in thousands, reversed, a number for e
 guidance puts two outputs together. What was noted is then replayed at any state and time. A pipeline whose own outputs
 the replay does not give again is refused, with the reason, so there is no list of families to keep up.
 
-Checked on tiny random Wan 2.1 and 2.2, SD3, Flux, Flux 2, QwenImage and Z-Image (tests/test_models_pipelines.py). Not
-flows, so refused: CogVideoX. Two states at once, so refused: LTX-2 with its audio.
+Checked on tiny random Wan 2.1 and 2.2, HunyuanVideo 1.5, SD3, Flux, Flux 2, QwenImage and Z-Image
+(tests/test_models_pipelines.py). CogVideoX is no flow, and refused. LTX-2, which moves sound beside the picture, has
+not been tried.
 """
 
 import inspect
@@ -111,8 +112,9 @@ class TracedPipeline:
         self.pipeline, self.call = pipeline, call
         self.networks = [one for one in (pipeline.transformer, getattr(pipeline, "transformer_2", None)) if one]
         self.boundary = float(pipeline.config.get("boundary_ratio") or 0.0)  # the second network has times below it
-        self.form: Form | None = None
+        self.form: Form | None = None  # these three are known from the first trace on
         self.sample_shape: tuple[int, ...] = ()
+        self._asked: Arguments = {}
 
     @property
     def network(self) -> nn.Module:
@@ -131,16 +133,21 @@ class TracedPipeline:
 
     def velocity(self, network: nn.Module, x: State, t: Times, conditions: Conditions) -> State:
         """Of `network` (like `self.network`) at states x, shaped as the scheduler has them, and times t from 0 to 1."""
+        assert self.form is not None, "conditions come from a trace, which finds the form"
+        return self._replayed(self.form, network, x, t, conditions)
+
+    def _replayed(self, form: Form, network: nn.Module, x: State, t: Times, conditions: Conditions) -> State:
+        """By the network that answers for the times: high ones, or those below the boundary."""
         high = t >= self.boundary
         networks = list(network.children())
         if len(networks) == 1 or bool(high.all()):
-            return self._velocity(networks[0], x, t, conditions)
+            return _velocity(form, networks[0], x, t, conditions)
         if not bool(high.any()):
-            return self._velocity(networks[1], x, t, conditions)
+            return _velocity(form, networks[1], x, t, conditions)
         found = torch.empty_like(x)
         for one, rows in zip(networks, (high, ~high)):
             at = rows.nonzero().flatten()
-            found[at] = self._velocity(one, x[at], t[at], conditions[at])
+            found[at] = _velocity(form, one, x[at], t[at], conditions[at])
         return found
 
     @torch.no_grad()
@@ -149,27 +156,11 @@ class TracedPipeline:
         made = []
         for one in latents:
             with _replaced_step(self.pipeline, lambda *_, one=one, **__: (one[None],)):
-                out = self.pipeline(prompt="", num_inference_steps=1, output_type="np", return_dict=False, **self.call)
+                asked = {**self.call, **self._asked}
+                out = self.pipeline(**asked, num_inference_steps=1, output_type="np", return_dict=False)
             made.append(torch.from_numpy(out[0]))
         clips = torch.cat(made)
         return (clips if clips.ndim == 5 else clips[:, None]).mul(255).round().clamp(0, 255).to(torch.uint8)
-
-    def _velocity(self, network: nn.Module, x: State, t: Times, conditions: Conditions) -> State:
-        form = self.form
-        assert form is not None, "conditions come from a trace, which finds the form"
-        state = x.reshape(len(x), *form.shape)
-        if conditions.behind is not None:
-            state = torch.cat([state, conditions.behind.to(state.dtype)], dim=1)
-        scale, offset = CLOCKS[form.clock]
-        clock = (scale * t.double() + offset).float()
-        outputs = []
-        for call in conditions.calls:
-            told = {**call.each, **call.shared}
-            shape = told[form.time].shape[1:]
-            now = clock.view(-1, *[1] * len(shape)).expand(-1, *shape)
-            told |= {form.state: list(state) if form.listed else state, form.time: now}
-            outputs.append(_output(network(**told), x))
-        return form.sign * _guided(outputs, form.guidance, form.rescaled)
 
     @torch.no_grad()
     def _trace(self, asked: Arguments) -> Conditions:
@@ -181,16 +172,15 @@ class TracedPipeline:
             raise PipelineError(
                 f"{name} cannot be replayed from its calls", "use another pipeline, or an older sampler"
             )
-        self.form, self.sample_shape = form, tuple(steps[0].sample.shape[1:])
+        self.form, self.sample_shape, self._asked = form, tuple(steps[0].sample.shape[1:]), asked
         return _conditions(steps[0], form)
 
     def _gives(self, form: Form, steps: list[_Step]) -> bool:
         """Whether the first step's conditions, replayed in this form, give both steps' outputs."""
-        self.form = form
         conditions = _conditions(steps[0], form)
         for step in steps:
             t = torch.full((1,), step.t, dtype=torch.float64, device=step.sample.device)
-            error = self.velocity(self.network, step.sample, t, conditions).float() - step.output.float()
+            error = self._replayed(form, self.network, step.sample, t, conditions).float() - step.output.float()
             if not error.square().mean().sqrt() <= CLOSE * step.output.float().square().mean().sqrt():
                 return False
         return True
@@ -206,7 +196,7 @@ class TracedPipeline:
                 if all(_tells(step.calls[0][0].get(time), clock, step.t) for step in steps):
                     listed = isinstance(value, list)
                     for sign in (1, -1):
-                        for guidance, rescaled in _guidances(steps[0], sign, {**self.call}):
+                        for guidance, rescaled in _guidances(steps[0], sign, self.call):
                             yield Form(state, time, clock, listed, shape, sign, guidance, rescaled)
 
     def _watched(self, asked: Arguments) -> list[_Step]:
@@ -235,6 +225,22 @@ class TracedPipeline:
             for hook in hooks:
                 hook.remove()
         return steps
+
+
+def _velocity(form: Form, network: nn.Module, x: State, t: Times, conditions: Conditions) -> State:
+    state = x.reshape(len(x), *form.shape)
+    if conditions.behind is not None:
+        state = torch.cat([state, conditions.behind.to(state.dtype)], dim=1)
+    scale, offset = CLOCKS[form.clock]
+    clock = (scale * t.double() + offset).float()
+    outputs = []
+    for call in conditions.calls:
+        told = {**call.each, **call.shared}
+        shape = told[form.time].shape[1:]
+        now = clock.view(-1, *[1] * len(shape)).expand(-1, *shape)
+        told |= {form.state: list(state) if form.listed else state, form.time: now}
+        outputs.append(_output(network(**told), x))
+    return form.sign * _guided(outputs, form.guidance, form.rescaled)
 
 
 @contextmanager

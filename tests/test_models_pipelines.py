@@ -284,6 +284,24 @@ def test_a_pipeline_is_a_policy_that_grpo_and_awm_can_teach(made: Callable[[], M
         assert any(p.grad is not None and p.grad.abs().max() > 0 for p in pipe.transformer.parameters())
 
 
+def test_latents_are_decoded_as_the_pipeline_decodes_its_own() -> None:
+    torch.manual_seed(0)
+    pipe, call, asked = sd3()
+    blocks = {"down_block_types": ("DownEncoderBlock2D",) * 4, "up_block_types": ("UpDecoderBlock2D",) * 4}
+    pipe.vae = diffusers.AutoencoderKL(block_out_channels=(4,) * 4, norm_num_groups=2, shift_factor=0.1, **blocks)
+    pipe.set_progress_bar_config(disable=True)
+    traced = TracedPipeline(pipe, **call)
+    traced.traced(**asked)
+    rng = torch.Generator().manual_seed(7)
+    told = {**call, **asked, "num_inference_steps": 3, "return_dict": False}
+    (latents,) = pipe(**told, output_type="latent", generator=rng)
+    (own,) = pipe(**told, output_type="np", generator=rng.manual_seed(7))
+    decoded = traced.clips(torch.cat([latents, 0 * latents]))
+    assert decoded.shape == (2, 1, 64, 64, 3)
+    torch.testing.assert_close(decoded[0, 0].double(), torch.from_numpy(own[0]).double() * 255, atol=0.51, rtol=0)
+    assert not torch.equal(decoded[0], decoded[1])
+
+
 def test_prompts_of_different_length_are_refused_by_name() -> None:
     pipe, call, _ = wan()
     pipe.set_progress_bar_config(disable=True)

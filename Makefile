@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: setup demo test test-slow test-e2e test-load label-studio study perf screenshots check format clean
+.PHONY: setup demo test test-slow test-e2e test-load label-studio study align-study perf screenshots check format clean
 
 setup: .venv/installed
 
@@ -46,6 +46,11 @@ study: setup
 	$(BIN)/python tests/study/intervals.py
 	$(BIN)/python tests/study/active.py
 	$(BIN)/python tests/study/captions.py
+
+# Every online algorithm and more pretraining at equal evaluations, three seeds each (hours of one core).
+align-study: setup
+	$(BIN)/python tests/study/gradients.py
+	$(BIN)/python tests/study/algorithms.py
 
 # Ours beside the peers, in one run and in an environment of its own (.venv-perf), into docs/speed.md; and the
 # dashboards in a browser, on a record of a million votes, into docs/dashboards.md.

@@ -13,8 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from alignment.advantage import Groups
-from alignment.policy import Learner, Policy
-from alignment.rollout import Chance, Reward, Rollout, RolloutSettings, Rows, WindowSettings, roll_out
+from alignment.policy import Conditions, Learner, Policy
+from alignment.rollout import Reward, Rollout, RolloutSettings, Rows, WindowSettings, roll_out
 from models import flow
 from models.sde import State
 
@@ -29,7 +29,7 @@ class Noised:
     x0: State
     t: flow.Times
     eps: State
-    conditions: Tensor
+    conditions: Conditions
 
     @cached_property
     def x_t(self) -> State:
@@ -69,7 +69,6 @@ class Update:
     first: bool
     rng: torch.Generator
     shift: float
-    chance: Chance | None = None
 
     @property
     def samples(self) -> Rows:
@@ -129,7 +128,6 @@ class Online:
     rollouts: RolloutSettings
     updates: int
     seed: int
-    chance: Chance | None = None  # how random steps are taken, for an algorithm that learns from them
     _round: Rollout | None = field(default=None, init=False)
     _order: Rows = field(init=False)
 
@@ -143,15 +141,13 @@ class Online:
         assert self._round is not None, "a run begins, and goes on, at the beginning of a round"
         prompts = self._order.chunk(self.updates)[inner].sort().values
         shift, first = self.rollouts.shift, inner == 0
-        return self.algorithm.loss(
-            Update(self.policy, self.learner, self._round, prompts, first, rng, shift, self.chance)
-        )
+        return self.algorithm.loss(Update(self.policy, self.learner, self._round, prompts, first, rng, shift))
 
     def _draw(self, number: int, rng: torch.Generator) -> Rollout:
         self.algorithm.begin(number, self.learner)
         drawn_by = self.learner.behaviour or self.learner.network
         prompts = self.ask(self.rollouts.prompts, int(torch.randint(2**31, (1,), generator=rng, device=rng.device)))
-        return roll_out(self.policy, drawn_by, prompts, self.rollouts, self.reward, rng, self.chance, number)
+        return roll_out(self.policy, drawn_by, prompts, self.rollouts, self.reward, rng, self.algorithm.window, number)
 
 
 def nothing_to_learn() -> Tensor:

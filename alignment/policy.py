@@ -2,7 +2,7 @@
 
 import copy
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -15,17 +15,23 @@ from models.generator import Generator
 from models.sde import State
 
 
+class Conditions(Protocol):
+    """What a generator was asked, with a row for each prompt: a tensor, or anything that rows can be taken of."""
+
+    def __getitem__(self, rows: Tensor, /) -> Any: ...
+
+
 class Policy(Protocol):
-    """A generator as an algorithm sees it. Conditions are a tensor with a row for each prompt, made once a rollout.
+    """A generator as an algorithm sees it. Conditions are made once a rollout, for each prompt once.
 
     The network is an argument, because an algorithm has up to three of them: see `Learner`.
     """
 
-    def conditions(self, prompts: Sequence[str]) -> Tensor: ...
+    def conditions(self, prompts: Sequence[str]) -> Conditions: ...
 
     def noise(self, count: int, rng: torch.Generator) -> State: ...
 
-    def velocity(self, network: nn.Module, x: State, t: flow.Times, conditions: Tensor) -> State:
+    def velocity(self, network: nn.Module, x: State, t: flow.Times, conditions: Any) -> State:
         """The velocity eps - x0 that `network` predicts at x_t."""
         ...
 

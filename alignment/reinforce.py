@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from pydantic import Field, model_validator
 
@@ -18,20 +17,16 @@ from alignment.algorithms.sft import Sft, SftSettings
 from alignment.journal import Journal
 from alignment.online import Algorithm, Online
 from alignment.policy import Learner, ShapesPolicy
-from alignment.rollout import Chance, RolloutSettings, principal_directions
+from alignment.rollout import RolloutSettings
 from alignment.verifier import Verifier, VerifierSettings
 from models.fit import FitSettings, fit
 from models.generator import Generator
-from models.pretrain import training_clip
-from models.sde import Directions
 from models.weights import device_of
 from palate.config import Settings
 from palate.errors import PalateError
 from palate.records import Run, content_hash
 from palate.store import Store
 from palate.version import code_version
-
-REAL_CLIPS = 1000  # that the directions of noise are told from
 
 
 class StoppedError(PalateError):
@@ -146,9 +141,6 @@ class Setup:
         algorithm = ALGORITHMS[kind].algorithm(recipe)
         learner = Learner(generator.network.train(), algorithm.reference, algorithm.behaviour)
         verifier = Verifier(recipe.reward)
-        chance = None
-        if window := algorithm.window:
-            chance = Chance(window, _directions(generator, window.directions) if window.directions else None)
         objective = Online(
             algorithm,
             ShapesPolicy(generator),
@@ -158,7 +150,6 @@ class Setup:
             recipe.rollout,
             recipe.updates,
             recipe.seed,
-            chance,
         )
         return cls(kind, recipe, generator, learner, objective)
 
@@ -197,7 +188,7 @@ class Setup:
         rng = torch.Generator(self.generator.device).manual_seed(0)
         with torch.autograd.graph.saved_tensors_hooks(note, lambda saved: saved):
             words = policy.conditions(self.objective.ask(1, 0))
-            policy.velocity(network, policy.noise(1, rng), torch.ones(1, device=words.device), words)
+            policy.velocity(network, policy.noise(1, rng), torch.ones(1, device=rng.device), words)
         return sum(kept.values())
 
     def run(self, folder: Path) -> Generator:
@@ -229,12 +220,6 @@ class Setup:
         aligned = Generator(self.generator.network.eval(), self.generator.codec, card)
         aligned.save(folder / "generator.safetensors")
         return aligned
-
-
-def _directions(generator: Generator, count: int) -> Directions:
-    """Of rendered clips, none of which is in the training set."""
-    clips = np.stack([training_clip(0, -1 - i)[1] for i in range(REAL_CLIPS)])
-    return principal_directions(generator.codec.encode(torch.from_numpy(clips).to(generator.device)), count)
 
 
 def reinforce(store: Store, setup: Setup, folder: Path) -> Generator:

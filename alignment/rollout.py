@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
-from alignment.policy import Policy
+from alignment.policy import Conditions, Policy
 from models import flow, sde
 from palate.config import Settings
 
@@ -42,7 +42,6 @@ class WindowSettings(Settings):
         rounds and back to the start after `last` (MixGRPO, arXiv:2507.21802).
     branch: the samples of a group share the noise and the steps before the window, so that they differ by the random
         steps alone, which then answer for the whole difference in reward (Flow-GRPO-Fast, DanceGRPO's shared noise).
-    directions: noise along so many principal directions of real latents only (models/sde.py says why); 0 is all.
     """
 
     sampler: sde.Kind = "flow"
@@ -53,7 +52,6 @@ class WindowSettings(Settings):
     place: Literal["random", "progressive"] = "random"
     stay: int = Field(default=25, ge=1)
     branch: bool = True
-    directions: int = Field(default=0, ge=0)
 
     @model_validator(mode="after")
     def _in_order(self) -> "WindowSettings":
@@ -69,24 +67,9 @@ class WindowSettings(Settings):
             return self.first + round_ // self.stay % choices
         return self.first + int(torch.randint(choices, (1,), generator=rng, device=rng.device))
 
-
-@dataclass(frozen=True)
-class Chance:
-    """How random steps are taken: the window, and the directions of their noise where they have some."""
-
-    window: WindowSettings
-    along: sde.Directions | None = None
-
     def step(self, x: sde.State, velocity: sde.State, now: float, after: float) -> sde.Transition:
         times = [torch.full((len(x),), time, device=x.device) for time in (now, after)]
-        return sde.transition(self.window.sampler, x, velocity, times[0], times[1], self.window.level, self.along)
-
-
-def principal_directions(latents: sde.State, count: int) -> sde.Directions:
-    """The `count` orthonormal directions (values, count) in which latents (samples, ...) vary most."""
-    centred = (latents - latents.mean(dim=0)).flatten(1).double()
-    _, mixes = torch.linalg.eigh(centred @ centred.T)  # of samples, which are fewer than values
-    return torch.linalg.qr(centred.T @ mixes[:, -count:]).Q.to(latents.dtype)
+        return sde.transition(self.sampler, x, velocity, times[0], times[1], self.level)
 
 
 @dataclass(frozen=True)
@@ -107,7 +90,7 @@ class Rollout:
     """One round. Samples are in the order of prompts, then of the group."""
 
     prompts: list[str]
-    conditions: Tensor  # a row for each prompt
+    conditions: Conditions
     group: int
     latents: sde.State
     rewards: Float[Tensor, "prompts group"]  # nan where there is none
@@ -125,22 +108,22 @@ def roll_out(
     settings: RolloutSettings,
     reward: Reward,
     rng: torch.Generator,
-    chance: Chance | None = None,
+    window: WindowSettings | None = None,
     round_: int = 0,
 ) -> Rollout:
-    """Samples and scores a group for each prompt, by the ODE but for the random steps that `chance` asks for."""
+    """Samples and scores a group for each prompt, by the ODE but for the random steps that `window` asks for."""
     times = flow.grid(settings.steps, settings.shift)
     conditions = policy.conditions(prompts)
-    copies = torch.arange(len(prompts), device=conditions.device).repeat_interleave(settings.group)
-    row = torch.arange(len(prompts), device=conditions.device) if chance and chance.window.branch else copies
-    begin = chance.window.begins(round_, rng) if chance else settings.steps
+    copies = torch.arange(len(prompts), device=rng.device).repeat_interleave(settings.group)
+    row = torch.arange(len(prompts), device=rng.device) if window and window.branch else copies
+    begin = window.begins(round_, rng) if window else settings.steps
     x = policy.noise(len(row), rng)
     steps: list[RandomStep] = []
     for index, (now, after) in enumerate(pairwise(times)):
         v = policy.velocity(network, x, torch.full((len(x),), now, device=x.device), conditions[row])
-        if chance and begin <= index < begin + chance.window.width:
+        if window and begin <= index < begin + window.width:
             own = copies if len(row) < len(copies) else torch.arange(len(x), device=x.device)
-            steps.append(_random_step(chance, x, v, now, after, own, rng))
+            steps.append(_random_step(window, x, v, now, after, own, rng))
             x, row = steps[-1].end, copies
         else:
             x = x + v * (after - now)
@@ -151,9 +134,9 @@ def roll_out(
 
 
 def _random_step(
-    chance: Chance, x: sde.State, v: sde.State, now: float, after: float, row: Rows, rng: torch.Generator
+    window: WindowSettings, x: sde.State, v: sde.State, now: float, after: float, row: Rows, rng: torch.Generator
 ) -> RandomStep:
-    old = chance.step(x, v, now, after)
+    old = window.step(x, v, now, after)
     each = old[row]
     noise = torch.randn(each.mean.shape, generator=rng, device=x.device)
     end = each.draw(noise).to(x.dtype)  # what is stored is what the next step starts from, to the last bit

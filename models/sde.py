@@ -11,12 +11,6 @@ predictions x0 = x_s - s v and eps = x_s + (1 - s) v, the step h = s - n, and th
 The first two are Euler steps of an SDE whose marginals are the ODE's, so they are right as steps shrink; `cps` keeps
 the amount of noise right at any step but draws too narrow a distribution. Everything here is float32 or wider.
 
-Noise along some directions only (ours; not in those papers): with P the projection on them, P eps takes the place of
-eps in the second term of the drift, and P z that of the noise z. The marginals stay the ODE's, since the two terms
-added to it are a Langevin diffusion, and any constant positive matrix may precondition one. The chance of a step is
-then that of its coordinates along the directions. A policy gradient's noise grows with the number of values that are
-drawn; its signal comes from those that show in the reward.
-
 Departure: flow_grpo drops 1 / (2 deviation^2) and the constants from the log-probability of `cps`. Here every sampler
 has its true Gaussian density (the mean over values of it, as flow_grpo has for `flow`), so that a clip range means the
 same.
@@ -34,7 +28,6 @@ from models.flow import Times
 
 Kind = Literal["flow", "dance", "cps"]
 State = Float[Tensor, "batch *dims"]
-Directions = Float[Tensor, "values directions"]  # orthonormal columns; values are a state's, flattened
 
 
 @dataclass(frozen=True)
@@ -43,13 +36,12 @@ class Transition:
 
     mean: State
     deviation: Times
-    along: Directions | None = None
 
     def __getitem__(self, rows: Tensor) -> "Transition":
-        return Transition(self.mean[rows], self.deviation[rows], self.along)
+        return Transition(self.mean[rows], self.deviation[rows])
 
     def draw(self, noise: State) -> State:
-        return self.mean + _like(self.deviation, self.mean) * projected(noise.to(self.mean.dtype), self.along)
+        return self.mean + _like(self.deviation, self.mean) * noise.to(self.mean.dtype)
 
     def log_probability(self, after: State) -> Times:
         """Mean over values, not the sum, of the log-density: ratios are the true ones to the power 1 / values."""
@@ -61,35 +53,25 @@ class Transition:
         return self.squared(other.mean) / (2 * self.deviation**2)
 
     def squared(self, state: State) -> Times:
-        """Mean over values (coordinates, where noise is along directions) of the squared distance from the mean."""
-        off = (state.to(self.mean.dtype) - self.mean).flatten(1)
-        return (off if self.along is None else off @ self.along).square().mean(dim=1)
+        """Mean over values of the squared distance from the mean."""
+        return (state.to(self.mean.dtype) - self.mean).square().flatten(1).mean(dim=1)
 
 
-def projected(x: State, along: Directions | None) -> State:
-    """The part of x along the directions; all of it where there are none."""
-    return x if along is None else (x.flatten(1) @ along @ along.T).view_as(x)
-
-
-def transition(
-    kind: Kind, x: State, v: State, now: Times, after: Times, level: float, along: Directions | None = None
-) -> Transition:
+def transition(kind: Kind, x: State, v: State, now: Times, after: Times, level: float) -> Transition:
     """The step from times `now` (batch,) to `after` (batch,), each of the batch at its own. See the equations above."""
     wide = torch.promote_types(x.dtype, torch.float32)
     x, v, now, after = x.to(wide), v.to(wide), now.to(wide), after.to(wide)
     s, n = _like(now, x), _like(after, x)
     if kind == "cps":
         deviation = after * math.sin(level * math.pi / 2)
-        replaced = after - (after.square() - deviation.square()).clamp_min(0).sqrt()
-        eps = x + (1 - s) * v
-        mean = (1 - n) * (x - s * v) + n * eps - _like(replaced, x) * projected(eps, along)
-        return Transition(mean, deviation, along)
+        kept = (after.square() - deviation.square()).clamp_min(0).sqrt()
+        return Transition((1 - n) * (x - s * v) + _like(kept, x) * (x + (1 - s) * v), deviation)
     if kind == "dance":
         diffusion = torch.full_like(now, level)
     else:
         diffusion = level * torch.sqrt(now / (1 - torch.where(now == 1, after, now)))
-    drift = v + _like(diffusion, x).square() / (2 * s) * projected(x + (1 - s) * v, along)
-    return Transition(x - (s - n) * drift, diffusion * torch.sqrt(now - after), along)
+    drift = v + _like(diffusion, x).square() / (2 * s) * (x + (1 - s) * v)
+    return Transition(x - (s - n) * drift, diffusion * torch.sqrt(now - after))
 
 
 def _like(values: Times, x: State) -> Tensor:

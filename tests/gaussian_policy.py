@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from alignment.online import Algorithm, Online
 from alignment.policy import Learner
-from alignment.rollout import Chance, Reward, RolloutSettings
+from alignment.rollout import Reward, RolloutSettings
 from models import flow
 
 DEVIATION = 0.5
@@ -57,8 +57,7 @@ def online(
     policy = policy or GaussianPolicy()
     learner = Learner(Gaussian(policy.dims), algorithm.reference, algorithm.behaviour)
     ask: Callable[[int, int], list[str]] = lambda count, seed: ["any"] * count  # noqa: E731
-    chance = Chance(algorithm.window) if algorithm.window else None
-    return Online(algorithm, policy, learner, ask, reward, rollouts, updates, 0, chance)
+    return Online(algorithm, policy, learner, ask, reward, rollouts, updates, 0)
 
 
 def near(target: Sequence[float]) -> Reward:

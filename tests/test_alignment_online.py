@@ -19,7 +19,7 @@ from alignment.algorithms.online_dpo import OnlineDpo, OnlineDpoSettings, extrem
 from alignment.algorithms.rwr import Rwr, RwrSettings, rwr_weights
 from alignment.algorithms.sft import Sft, SftSettings, best
 from alignment.online import Algorithm, Noised, Update
-from alignment.rollout import RolloutSettings, WindowSettings, principal_directions
+from alignment.rollout import RolloutSettings, WindowSettings
 from models import sde
 from models.fit import FitSettings, fit
 
@@ -57,10 +57,8 @@ def test_every_algorithm_approaches_the_policy_of_the_highest_reward(name: str, 
     assert (mean - torch.tensor(TARGET)).norm() < 0.25  # from 1.0
 
 
-@pytest.mark.parametrize("name", LEARNERS)
+@pytest.mark.parametrize("name", sorted(LEARNERS.keys() - {"nft", "rwr"}))  # those two match samples that are all alike
 def test_tied_groups_teach_nothing(name: str) -> None:
-    if name in ("nft", "rwr"):  # a sample as good as the others still counts as a sample
-        pytest.skip("matches its own samples where rewards are equal")
     objective = online(LEARNERS[name], lambda prompts, clips: np.ones(len(clips)), ROLLOUTS)
     loss, watched = objective(0)
     loss.backward()
@@ -89,9 +87,7 @@ def test_a_sample_whose_reward_failed_changes_nothing(name: str) -> None:
         latents[::4] += other
         drawn = replace(objective._round, latents=latents)
         rng = torch.Generator().manual_seed(1)
-        update = Update(
-            objective.policy, objective.learner, drawn, torch.arange(4), True, rng, 1.0, chance=objective.chance
-        )
+        update = Update(objective.policy, objective.learner, drawn, torch.arange(4), True, rng, 1.0)
         objective.algorithm.loss(update)[0].backward()
         gradients.append(objective.learner.network.get_parameter("mean").grad)
     assert gradients[0].abs().max() > 0
@@ -159,7 +155,7 @@ def test_the_gradient_of_a_branch_is_the_score_function_estimate() -> None:
     network = type(objective.learner.network)()
     network.mean.data = mean.data
     s = torch.full((len(step.start),), step.now)
-    expected = objective.chance.step(step.start, network(step.start, s, s), step.now, step.after)  # type: ignore[union-attr]
+    expected = objective.algorithm.window.step(step.start, network(step.start, s, s), step.now, step.after)  # type: ignore[union-attr]
     z = (step.end - expected.mean[step.row]) / expected.deviation[step.row][:, None]
     a = advantages(rollout.rewards, AdvantageSettings()).flatten()
     total = -(a[:, None] * z.detach() * expected.mean[step.row] / expected.deviation[step.row][:, None]).mean()
@@ -255,12 +251,3 @@ def test_a_trajectory_is_kept_once_and_only_where_it_is_trained_on() -> None:
         assert len(first.start) == rows
         assert second.start is first.end
         assert math.isclose(first.after, second.now)
-
-
-def test_principal_directions_are_those_of_the_singular_value_decomposition() -> None:
-    latents = torch.randn(30, 5, 8, generator=torch.Generator().manual_seed(0)) * torch.linspace(3, 0.1, 8)
-    found = principal_directions(latents, 4).double()
-    torch.testing.assert_close(found.T @ found, torch.eye(4, dtype=torch.float64), atol=1e-5, rtol=0)
-    flat = (latents - latents.mean(0)).flatten(1).double()
-    exact = torch.linalg.svd(flat, full_matrices=False).Vh[:4].T
-    torch.testing.assert_close(found @ found.T, exact @ exact.T, atol=1e-5, rtol=0)

@@ -15,6 +15,7 @@ from click.testing import CliRunner
 from alignment.cli import align
 from alignment.journal import read
 from alignment.reinforce import ALGORITHMS, GrpoRecipe, Setup, StoppedError
+from alignment.runs_cli import runs
 from alignment.verifier import Verifier, VerifierSettings
 from models.dit import VideoTransformer
 from models.flavours import FLAVOURS, network_shape
@@ -22,13 +23,13 @@ from models.generator import Generator
 from models.pretrain import fit_codec
 from palate import shapes
 from palate.config import load
-from palate.errors import ConfigError
-from palate.records import Run
+from palate.errors import ConfigError, RecordError
+from palate.records import Case, Run
 from palate.store import Store
 
 SMALL = ("rollout.prompts=2", "rollout.group=3", "rollout.steps=3", "fit.steps=4", "fit.save_every=2", "updates=2")
 WINDOW = ("grpo.window.last=1",)
-MORE = {"grpo": (*WINDOW, "grpo.kl=0.1", "grpo.window.directions=8")}
+MORE = {"grpo": (*WINDOW, "grpo.kl=0.1")}
 
 
 @pytest.fixture(scope="module")
@@ -150,3 +151,29 @@ def test_captions_to_ask_are_of_the_train_split_and_the_same_for_a_seed() -> Non
     assert asked == verifier.ask(20, 3) != verifier.ask(20, 4)
     assert all(shapes.split_of(shapes.parse(caption)) == "train" for caption in asked)
     assert all(shapes.parse(caption).family == "count" for caption in asked)
+
+
+@pytest.mark.parametrize("kind", ALGORITHMS)
+def test_the_recipe_that_comes_with_an_algorithm_is_one(kind: str) -> None:
+    recipe = Path(__file__).parents[1] / "alignment" / "recipes" / f"{kind}.toml"
+    assert load(ALGORITHMS[kind].recipe, recipe) != load(ALGORITHMS[kind].recipe)
+
+
+def test_runs_are_listed_and_what_sets_two_apart_is_told(tmp_path: Path) -> None:
+    store = str(tmp_path / "r.db")
+    one, other = (
+        Run(task="align nft", recipe={"fit": {"lr": lr, "steps": 4}}, code="1", seed=0, outputs=(made * 64,))
+        for lr, made in ((1e-4, "a"), (2e-4, "b"))
+    )
+    with Store(store) as record:
+        record.add([one, other, Run(task="model pretrain", recipe={}, code="1", seed=0)])
+    listed = CliRunner().invoke(runs, ["list", "--store", store, "--task", "align nft"], catch_exceptions=False).stdout
+    assert one.id in listed
+    assert "pretrain" not in listed
+    told = CliRunner().invoke(runs, ["compare", one.id, other.id, "--store", store, "--json"], catch_exceptions=False)
+    assert json.loads(told.stdout)["differ"] == {"recipe.fit.lr": [1e-4, 2e-4], "made": ["a" * 20, "b" * 20]}
+    case = Case(suite="s", prompt="p")
+    with Store(store) as record:
+        record.add([case])
+    with pytest.raises(RecordError, match="not two runs"):
+        CliRunner().invoke(runs, ["compare", one.id, case.id, "--store", store], catch_exceptions=False)

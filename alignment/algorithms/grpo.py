@@ -113,8 +113,6 @@ class Grpo:
 
     def _steps(self, update: Update, step: RandomStep, rows: Rows) -> tuple[Transition, Transition | None]:
         """The step's Gaussian for each of `rows`, under the present network and under the reference if there is one."""
-        chance = update.chance
-        assert chance is not None
         starts, place = step.row[rows].unique(return_inverse=True)
         x = step.start[starts]
         t = torch.full((len(x),), step.now, device=x.device)
@@ -123,7 +121,7 @@ class Grpo:
 
         def under(network: nn.Module) -> Transition:
             velocity = update.policy.velocity(network, x, t, conditions)
-            return chance.step(x, velocity, step.now, step.after)[place]
+            return self.window.step(x, velocity, step.now, step.after)[place]
 
         new = under(update.learner.network)
         if update.learner.reference is None:

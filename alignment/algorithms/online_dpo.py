@@ -62,9 +62,8 @@ class OnlineDpo:
             return nothing_to_learn(), watched
         pairs = torch.cat([prompts * update.rollout.group + place[differ] for place in (winner, loser)])
         one = update.noised(pairs[: len(prompts)])
-        both = Noised(
-            update.rollout.latents[pairs], one.t.repeat(2), torch.cat([one.eps] * 2), one.conditions.repeat(2, 1)
-        )
+        conditions = update.rollout.conditions[prompts.repeat(2)]
+        both = Noised(update.rollout.latents[pairs], one.t.repeat(2), torch.cat([one.eps] * 2), conditions)
         errors = both.error(both.velocity(update.policy, update.learner.network)).chunk(2)
         assert update.learner.reference is not None
         with torch.no_grad():

@@ -93,7 +93,12 @@ def heat(
         scale = alt.Scale(domain=[middle - largest, middle, middle + largest], range=[VERMILLION, "#F2F2F2", BLUE])
         dark = f"abs(datum['{value}'] - {middle}) > {0.6 * largest}"
     y = alt.Y(f"{row}:N", title=None, axis=alt.Axis(labelLimit=140), sort=None)
-    x = alt.X(f"{column}:N", title=None, axis=alt.Axis(labelAngle=-35, orient="top", labelLimit=110), sort=None)
+    x = alt.X(
+        f"{column}:N",
+        title=None,
+        axis=alt.Axis(labelAngle=-35, orient="top", labelLimit=110, labelOverlap=False),
+        sort=None,
+    )
     base = alt.Chart(table, height=CELL * len(set(table[row])) + 180)
     cells = base.mark_rect(stroke="white").encode(
         x=x,

@@ -14,6 +14,7 @@ from dashboards.reader import Reader
 from palate.errors import PalateError
 
 LIVE_SECONDS = 5
+FILTER = 168  # pixels: two stand side by side on a phone
 WIDTH = 720  # of a picture that is taken away
 _SIGN = {"good": ":material/check_circle:", "bad": ":material/do_not_disturb_on:", "open": ":material/help:"}
 _ROWS, _ROW = 12, 35  # a table taller than so many rows scrolls; pixels a row
@@ -26,20 +27,27 @@ class Widgets:
         self._place = place
 
     def one(self, key: str, label: str, options: Sequence[str], help: str = "") -> str:
-        chosen = self._place.selectbox(label, options, key=key, bind="query-params", help=help or None, width=230)
+        chosen = self._place.selectbox(label, options, key=key, bind="query-params", help=help or None, width=FILTER)
         return options[0] if chosen is None else chosen
 
     def text(self, key: str, label: str, help: str = "") -> str:
-        return self._place.text_input(label, key=key, bind="query-params", help=help or None, width=230) or ""
+        return self._place.text_input(label, key=key, bind="query-params", help=help or None, width=FILTER) or ""
 
     def number(self, key: str, label: str, default: float, least: float, most: float, help: str = "") -> float:
         given = self._place.number_input(
-            label, float(least), float(most), float(default), key=key, bind="query-params", help=help or None, width=230
+            label,
+            float(least),
+            float(most),
+            float(default),
+            key=key,
+            bind="query-params",
+            help=help or None,
+            width=FILTER,
         )
         return default if given is None else float(given)
 
     def yes(self, key: str, label: str) -> bool:
-        return self._place.toggle(label, key=key, bind="query-params", width=230)
+        return self._place.toggle(label, key=key, bind="query-params", width=FILTER)
 
     def file(self, key: str, label: str) -> bytes | None:
         given = self._place.file_uploader(label, type="csv", key=key, width=480)

@@ -5,15 +5,16 @@ python tests/dashboard_browser.py demo/palate.db docs
 
 import os
 import shutil
-import signal
 import socket
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
+
+import httpx
 
 ROOT = Path(__file__).resolve().parents[1]
 READY = """
@@ -33,17 +34,22 @@ def serving(store: str) -> Iterator[str]:
         port = probe.getsockname()[1]
     command = [sys.executable, "-c", "from dashboards.cli import dash; dash()", "--store", store, "--port", str(port)]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    with subprocess.Popen(
-        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-    ) as server:
-        assert server.stdout
+    url = f"http://127.0.0.1:{port}"
+    server = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL)
+    try:
+        while True:
+            assert server.poll() is None, "the server ended"
+            with suppress(httpx.TransportError):
+                if httpx.get(f"{url}/_stcore/health").is_success:
+                    break
+            time.sleep(0.1)
+        yield url
+    finally:
+        server.terminate()
         try:
-            said = [line for line in iter(server.stdout.readline, "") if "URL:" in line or "rror" in line][:1]
-            assert said, "the server ended"
-            assert "URL:" in said[0], said[0]
-            yield f"http://127.0.0.1:{port}"
-        finally:
-            server.send_signal(signal.SIGTERM)
+            server.wait(20)
+        except subprocess.TimeoutExpired:
+            server.kill()
 
 
 @contextmanager

@@ -173,9 +173,7 @@ def _progress(ask: Ask, choice: Choice) -> Content:
     )
     if choice.study is None:  # a study that the other kind of voter answered is not waiting for this one
         inside &= np.isin(study, np.unique(study[snapshot.judgement["comparison"][counted]]))
-    wanted = int(
-        ask.number("overlap", "Judgements wanted a comparison", max(1, int(given[inside].max(initial=1))), 1, 50)
-    )
+    wanted = int(ask.number("overlap", "Judgements wanted", max(1, int(given[inside].max(initial=1))), 1, 50))
     left = int(np.maximum(wanted - given[inside], 0).sum())
     times = np.sort(snapshot.judgement["time"][counted])
     yield _eta(times, left, wanted, int(inside.sum()))

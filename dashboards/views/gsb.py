@@ -52,7 +52,15 @@ def content(reader: Reader, ask: Ask) -> Content:
     shown = reader.once(("gsb", key, aggregation), lambda: contests(votes, aggregation, candidate))
     axis = ask.one("axis", "Decide on axis", axes)
     least = (
-        ask.number("least", "Smallest net worth shipping, %", 10, 1, 100, "What the votes still needed are for.") / 100
+        ask.number(
+            "least",
+            "Least net of worth, %",
+            10,
+            1,
+            100,
+            "The smallest gain worth shipping: the votes still needed are for showing it.",
+        )
+        / 100
     )
     yield decision(pooled, axis, choice.simulated)
     yield _needed(votes.select(votes.axis == axis), least, choice.simulated)

@@ -54,7 +54,7 @@ def content(reader: Reader, ask: Ask) -> Content:
         yield Remark("No case fits: change the filters.")
         return
     yield from _case(reader, case, systems, choice)
-    if ask.yes("walk", "Walk back to where these videos come from"):
+    if ask.yes("walk", "Walk back"):
         for one in reader.store.select(Sample, case=case.id, **({"system": list(systems)} if systems else {})):
             yield Text(f"Behind {one.system}, seed {one.seed}", as_text(walk(reader.store, one.id)))
     wanted = ask.text("id", "Walk behind any id", "A figure, judgement, sample, run … or how its id begins.").strip()

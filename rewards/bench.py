@@ -18,9 +18,9 @@ from numpy.typing import NDArray
 from pydantic import BaseModel
 
 from annotation.votes.genai_bench import VERDICTS
-from annotation.votes.source import Source
 from palate.errors import DataError
 from palate.records import Axis, Estimate, Verdict
+from palate.source import Source
 from palate.stats.metric import accuracy, share, tied_accuracy
 from rewards.pairs import PairSet
 

@@ -11,9 +11,10 @@ from typing import Annotated
 
 from pydantic import BaseModel, Field, RootModel
 
-from annotation.votes.source import Source, vote
+from annotation.votes.vote import vote
 from palate.errors import ImportRefusedError
 from palate.records import Case, Record, Sample, Verdict
+from palate.source import Source
 
 Mark = Annotated[int, Field(strict=True, ge=1, le=5)]
 AXES = ("static_quality", "temporal_quality", "alignment")

@@ -9,8 +9,9 @@ from typing import Literal
 
 from pydantic import BaseModel
 
-from annotation.votes.source import Source, vote
+from annotation.votes.vote import vote
 from palate.records import OVERALL, UNKNOWN_ANNOTATOR, Case, Record, Sample, Side, Verdict
+from palate.source import Source
 
 VERDICTS = {
     "leftvote": Verdict.GOOD,

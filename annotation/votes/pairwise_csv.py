@@ -16,9 +16,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from annotation.votes.source import Source, vote
+from annotation.votes.vote import vote
 from palate.errors import ConfigError, MediaError
 from palate.records import OVERALL, UNKNOWN_ANNOTATOR, Case, Record, Sample, Side, Verdict
+from palate.source import Source
 
 
 @dataclass(frozen=True)

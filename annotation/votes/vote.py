@@ -1,11 +1,8 @@
-"""An outside file of votes, and the records of one vote in it."""
+"""The records of one vote given elsewhere."""
 
 from collections.abc import Mapping
 
 from palate.records import Axis, Case, Comparison, Judgement, Record, Sample, Side, Verdict
-from palate.source import Source
-
-__all__ = ["Source", "vote"]
 
 
 def vote(

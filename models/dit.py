@@ -94,7 +94,7 @@ class Block(nn.Module):
         scale1, shift1, gate1, scale2, shift2, gate2 = (modulation + self.table).unbind(dim=1)
         hidden = hidden + gate1 * self.attend(normed(hidden) * (1 + scale1) + shift1, cos, sin)
         feed = self.up(normed(hidden) * (1 + scale2) + shift2)
-        return hidden + gate2 * self.down(F.gelu(feed, approximate="tanh"))
+        return hidden + gate2 * self.down(F.gelu(feed))
 
     def attend(self, hidden: Hidden, cos: Tensor, sin: Tensor) -> Hidden:
         q, k, v = self.qkv(hidden).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)

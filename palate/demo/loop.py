@@ -40,7 +40,7 @@ class DemoRecipe(Settings):
     overlap: int = 3  # people who judge one comparison
     judges: Literal["simulated", "label-studio"] = "simulated"  # or whoever signs up at the link that is shown
     contrasts: int = 3  # pairs to learn from, a prompt
-    steps: int = 300
+    steps: int = 260
     batch: int = 16  # pairs, beside as many real clips
     workers: int = 2
 

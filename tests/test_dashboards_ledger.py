@@ -93,7 +93,7 @@ def test_people_and_simulations_never_meet(url: str) -> None:
         votes = snapshot.votes(snapshot.chosen(simulated))
         assert len(votes) > 0
         assert set(votes.simulated.tolist()) == {simulated}
-        assert all(name.startswith("simulated") == simulated for name in votes.annotator)
+        assert all(name.startswith("simulated") == simulated for name in votes.annotator.present())
 
 
 def test_a_selection_is_what_the_same_mask_of_the_stores_votes_is(url: str) -> None:

@@ -52,10 +52,15 @@ def opening(choice: Choice | None) -> Iterator[Item]:
 
 
 def pair(choice: Choice, ask: Ask) -> tuple[str, str] | None:
-    """Two systems that met, the pair with the most verdicts unless asked otherwise; None where none met."""
+    """Two systems that met; None where none met.
+
+    Candidates first, in the order of their names and not of their votes: what is shown unasked is left out of the URL,
+    and must not become another pair when votes arrive.
+    """
     met = choice.snapshot.pairs(choice.verdicts())
     if not met:
         return None
-    candidate = ask.one("candidate", "Candidate", list(dict.fromkeys(name for names in met for name in names)))
-    against = [one if other == candidate else other for one, other in met if candidate in (one, other)]
-    return candidate, ask.one("baseline", "Baseline", list(dict.fromkeys(against)))
+    candidates, baselines = ({names[side] for names in met} for side in (0, 1))
+    candidate = ask.one("candidate", "Candidate", [*sorted(candidates), *sorted(baselines - candidates)])
+    against = {one if other == candidate else other for one, other in met if candidate in (one, other)}
+    return candidate, ask.one("baseline", "Baseline", sorted(against))

@@ -150,16 +150,17 @@ def times(browser: Any) -> list[float]:
 
 
 def shown(browser: Any) -> tuple[str, str]:
-    """The opaque names of the videos on the left and on the right; of one that cannot play yet, an empty one."""
-    script = "return [...document.querySelectorAll('video')].map(v => v.readyState > 2 ? v.currentSrc : '')"
+    """The opaque names of the videos on the left and on the right; of one that is not there yet, an empty one."""
+    script = "return [...document.querySelectorAll('video')].map(v => v.readyState > 0 ? v.currentSrc : '')"
     names = [(re.findall(r"[0-9a-f]{64}", source) or [""])[-1] for source in browser.execute_script(script)]
     return names[0] if names else "", names[-1] if names else ""
 
 
 def chosen(browser: Any) -> int:
-    """How many rows have an answer."""
-    script = "return [...document.querySelectorAll('.question')].filter(q => q.querySelector('input:checked')).length"
-    return browser.execute_script(script)
+    """How many rows show an answer: by what is drawn, since equal answers of two rows share one radio group's state."""
+    drawn = ".ant-radio-checked, .ant-checkbox-checked"
+    script = "return [...document.querySelectorAll('.question')].filter(q => q.querySelector(arguments[0])).length"
+    return browser.execute_script(script, drawn)
 
 
 def tick(browser: Any, keys: Iterable[str]) -> None:
@@ -187,6 +188,18 @@ def press(browser: Any, *keys: str, control: bool = False) -> None:
     if control:
         chain.key_up(Keys.CONTROL)
     chain.perform()
+
+
+def submit(browser: Any) -> None:
+    """Send the answers, from the page itself and not from a text field, and again where a busy page lost the keys."""
+    shown_before = shown(browser)
+    for _ in range(3):
+        browser.execute_script("document.activeElement.blur()")
+        press(browser, "ENTER", control=True)
+        with suppress(AssertionError):
+            until(lambda: shown(browser) != shown_before, 30)
+            return
+    raise AssertionError("the answers were not sent")
 
 
 def play_in_step(browser: Any) -> float:
@@ -244,7 +257,7 @@ def label_all(browser: Any, world: World, answers: str, skip_first: bool) -> dic
         tick(browser, (KEYS[axis][choice] for axis, choice in order.items()))
         if turn == len(world.comparisons) - 1:
             browser.find_element("css selector", "textarea").send_keys(f"because of {comparison}")
-        press(browser, "ENTER", control=True)
+        submit(browser)
         pressed[comparison] = {axis: ("left", "same", "right")[choice] for axis, choice in order.items()}
     print(f"largest distance between the videos: {1000 * max(apart):.0f} ms")
     assert max(apart) < 0.1

@@ -82,6 +82,13 @@ class Update:
         eps = torch.randn(x0.shape, generator=self.rng, device=x0.device)
         return Noised(x0, t, eps, self.rollout.conditions[self.rollout.prompt_of(samples)])
 
+    def moved_from_start(self, noised: Noised, v: State) -> Tensor:
+        """Mean |v - v_start|^2, the KL of algorithms on the forward process: needs the learner's reference."""
+        assert self.learner.reference is not None
+        with torch.no_grad():
+            v_start = noised.velocity(self.policy, self.learner.reference)
+        return mean_square(v - v_start).mean()
+
     def of_samples(self, each: Groups) -> Tensor:
         """The rows of this update of a number for each sample of the round, (samples,)."""
         return each[self.prompts].flatten()

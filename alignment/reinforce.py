@@ -23,14 +23,9 @@ from models.fit import FitSettings, fit
 from models.generator import Generator
 from models.weights import device_of
 from palate.config import Settings
-from palate.errors import PalateError
 from palate.records import Run, content_hash
 from palate.store import Store
 from palate.version import code_version
-
-
-class StoppedError(PalateError):
-    """A run that cannot go on as it is."""
 
 
 class OnlineRecipe(Settings):
@@ -202,20 +197,15 @@ class Setup:
         state = folder / "state.pt"
         folder.mkdir(parents=True, exist_ok=True)
         torch.manual_seed(self.recipe.seed)
-        try:
-            fit(
-                self.learner,
-                self.objective,
-                self.recipe.fit,
-                state,
-                identity,
-                f"align {self.kind}",
-                Journal(folder / "metrics.jsonl"),
-            )
-        except FloatingPointError as error:
-            raise StoppedError(
-                str(error), f"begin anew in another folder with a smaller fit.lr (now {self.recipe.fit.lr:g})"
-            ) from error
+        fit(
+            self.learner,
+            self.objective,
+            self.recipe.fit,
+            state,
+            identity,
+            f"align {self.kind}",
+            Journal(folder / "metrics.jsonl"),
+        )
         card = {"trained": f"{ALGORITHMS[self.kind].about} against the verifier", "base": base, "recipe": told}
         aligned = Generator(self.generator.network.eval(), self.generator.codec, card)
         aligned.save(folder / "generator.safetensors")

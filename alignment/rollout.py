@@ -34,6 +34,11 @@ class RolloutSettings(Settings):
     steps: int = Field(default=8, ge=2)
     shift: float = Field(default=3.0, gt=0)
 
+    @property
+    def samples(self) -> int:
+        """Of one round."""
+        return self.prompts * self.group
+
 
 class WindowSettings(Settings):
     """Which denoise steps are random, and how: `width` of them in a row, beginning in `first` .. `last`.

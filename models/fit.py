@@ -17,8 +17,13 @@ from tqdm import tqdm
 
 from models.muon import Muon
 from palate.config import Settings
-from palate.errors import CheckpointError
+from palate.errors import CheckpointError, PalateError
 from palate.files import whole_file
+
+
+class StoppedError(PalateError, FloatingPointError):
+    """The loss of a run is no longer a number."""
+
 
 Optimisers = list[torch.optim.Optimizer]
 Loss = Callable[[int], tuple[Tensor, dict[str, Tensor]]]
@@ -62,8 +67,8 @@ def fit(
     refused rather than continued. `watch` is told of every `watch_every`th step and the last. Without a `label` there
     is no progress bar.
 
-    Raises CheckpointError for a state of another run, and FloatingPointError naming the step when the loss is not a
-    number (the last saved state stays good).
+    Raises CheckpointError for a state of another run, and StoppedError naming the step when the loss is not a number
+    (the last saved state stays good).
     """
     average = _Average(model, settings.ema)
     optimisers = _optimisers(model, settings)
@@ -85,7 +90,10 @@ def fit(
         if step % settings.watch_every == 0 or save:  # what is saved has been looked at, so a saved state is a good one
             number = float(value.detach())
             if number != number:
-                raise FloatingPointError(f"the loss of step {step} is not a number; {state} holds the last good state")
+                raise StoppedError(
+                    f"the loss of step {step} is not a number; {state} holds the last good state",
+                    f"begin anew in another folder with a smaller fit.lr (now {settings.lr:g})",
+                )
             if step % settings.watch_every == 0 or last:
                 watch(Progress(step, number, {name: float(metric) for name, metric in metrics.items()}))
         if save:

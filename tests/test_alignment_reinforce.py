@@ -14,10 +14,11 @@ from click.testing import CliRunner
 
 from alignment.cli import align
 from alignment.journal import read
-from alignment.reinforce import ALGORITHMS, GrpoRecipe, Setup, StoppedError
+from alignment.reinforce import ALGORITHMS, GrpoRecipe, Setup
 from alignment.runs_cli import runs
 from alignment.verifier import Verifier, VerifierSettings
 from models.dit import VideoTransformer
+from models.fit import StoppedError
 from models.flavours import FLAVOURS, network_shape
 from models.generator import Generator
 from models.pretrain import fit_codec
@@ -62,6 +63,7 @@ CHILD = """
 import os, signal, sys
 from pathlib import Path
 from alignment.online import Online
+from models.fit import StoppedError
 from alignment.reinforce import ALGORITHMS, Setup
 from palate.config import load
 kind, base, out, kill, *told = sys.argv[1:]

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from alignment.advantage import AdvantageSettings, advantages, reward_metrics
 from alignment.algorithms.grpo import clipped
-from alignment.online import Metrics, Update, mean_square
+from alignment.online import Metrics, Update
 from alignment.policy import Learner, moved_toward
 from alignment.rollout import RolloutSettings
 from palate.config import Settings
@@ -46,7 +46,7 @@ class Awm:
             moved_toward(learner.behaviour, learner.network, 0.0)
 
     def trained_rows(self, rollouts: RolloutSettings) -> int:
-        return rollouts.prompts * rollouts.group
+        return rollouts.samples
 
     def loss(self, update: Update) -> tuple[Tensor, Metrics]:
         told, learner = self.settings, update.learner
@@ -60,8 +60,6 @@ class Awm:
         total = clipped(ratio, update.of_samples(given), told.clip).mean()
         watched = {"clipfrac": ((ratio - 1).abs() > told.clip).float().mean()}
         if learner.reference is not None:
-            with torch.no_grad():
-                v_start = noised.velocity(update.policy, learner.reference)
-            kl = mean_square(v - v_start).mean()
+            kl = update.moved_from_start(noised, v)
             total, watched["kl"] = total + told.kl * kl, kl.detach()
         return total, {**watched, **reward_metrics(update.rollout.rewards, given)}

@@ -85,8 +85,8 @@ class Grpo:
         """Nothing is kept from round to round."""
 
     def trained_rows(self, rollouts: RolloutSettings) -> int:
-        samples = rollouts.prompts * rollouts.group
-        return (rollouts.prompts if self.window.branch else samples) + (self.window.width - 1) * samples
+        first = rollouts.prompts if self.window.branch else rollouts.samples
+        return first + (self.window.width - 1) * rollouts.samples
 
     def loss(self, update: Update) -> tuple[Tensor, Metrics]:
         told, rollout = self.settings, update.rollout

@@ -62,7 +62,7 @@ class Nft:
             moved_toward(learner.behaviour, learner.network, min(self.settings.rise * round_, self.settings.most))
 
     def trained_rows(self, rollouts: RolloutSettings) -> int:
-        return rollouts.prompts * rollouts.group
+        return rollouts.samples
 
     def loss(self, update: Update) -> tuple[Tensor, Metrics]:
         told, learner = self.settings, update.learner
@@ -78,8 +78,6 @@ class Nft:
         total = (known * nft_loss(noised, v, v_old, good, told.beta)).mean()
         watched = {"old_deviate": mean_square(v - v_old).mean().detach()}
         if learner.reference is not None:
-            with torch.no_grad():
-                v_start = noised.velocity(update.policy, learner.reference)
-            kl = mean_square(v - v_start).mean()
+            kl = update.moved_from_start(noised, v)
             total, watched["kl"] = total + told.kl * kl, kl.detach()
         return total, {**watched, **reward_metrics(update.rollout.rewards, given)}

@@ -48,7 +48,7 @@ class Rwr:
         """Nothing is kept from round to round."""
 
     def trained_rows(self, rollouts: RolloutSettings) -> int:
-        return rollouts.prompts * rollouts.group
+        return rollouts.samples
 
     def loss(self, update: Update) -> tuple[Tensor, Metrics]:
         weights = rwr_weights(update.rollout.rewards, self.settings)

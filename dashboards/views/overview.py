@@ -6,6 +6,7 @@ from dashboards import queries
 from dashboards.exhibit import Ask, Content, Exhibit, Missing, Remark, fine, numbers, spread, spread_formats, whole
 from dashboards.queries import utc
 from dashboards.reader import Reader
+from dashboards.runs import row, runs
 from dashboards.views.gsb import decision
 from palate.gsb import contests
 from palate.records import RECORDS, Estimate
@@ -168,22 +169,11 @@ def _decisions(reader: Reader) -> Content:
 
 
 def _runs(reader: Reader) -> Content:
-    found = reader.once("runs", lambda: queries.runs(reader.store), ("run",))
+    found = runs(reader)
     if not found:
         yield Missing("No run has been recorded", "palate align dpo --study NAME")
         return
-    rows = [
-        {
-            "when (UTC)": f"{utc(one.recorded_at):%Y-%m-%d %H:%M}",
-            "task": one.task,
-            "seed": one.seed,
-            "code": one.code,
-            "reads": len(one.parents),
-            "made": ", ".join(output[:12] for output in one.outputs),
-            "id": one.id,
-        }
-        for one in found[:20]
-    ]
+    rows = [row(one, {"reads": len(one.parents)}) for one in found[:20]]
     yield Exhibit(
         "runs",
         "Last runs",

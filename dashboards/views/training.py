@@ -4,10 +4,9 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
-from dashboards import queries
 from dashboards.exhibit import Ask, Clip, Clips, Content, Exhibit, Missing, Remark, numbers, whole
-from dashboards.queries import utc
 from dashboards.reader import Reader
+from dashboards.runs import row, runs
 from palate.errors import PalateError
 from palate.records import Sample
 
@@ -15,23 +14,11 @@ TITLE = "Training"
 
 
 def content(reader: Reader, ask: Ask) -> Content:
-    found = reader.once("runs", lambda: queries.runs(reader.store), ("run",))
+    found = runs(reader)
     if not found:
         yield Missing("No run has been recorded", "palate align dpo --study NAME, or palate model pretrain --store URL")
         return
-    rows = [
-        {
-            "when (UTC)": f"{utc(one.recorded_at):%Y-%m-%d %H:%M}",
-            "task": one.task,
-            "seed": one.seed,
-            "code": one.code,
-            "checkpoints read": sum("-" not in parent for parent in one.parents),
-            "records read": sum("-" in parent for parent in one.parents),
-            "made": ", ".join(output[:12] for output in one.outputs),
-            "id": one.id,
-        }
-        for one in found
-    ]
+    rows = [row(one, _reads(one.parents)) for one in found]
     yield Exhibit(
         "runs",
         "Runs",
@@ -52,6 +39,11 @@ def content(reader: Reader, ask: Ask) -> Content:
     else:
         yield _recipe(names[first])
     yield from _drawn(reader, ask, names[first])
+
+
+def _reads(parents: list[str]) -> dict[str, int]:
+    checkpoints = sum("-" not in parent for parent in parents)
+    return {"checkpoints read": checkpoints, "records read": len(parents) - checkpoints}
 
 
 def _difference(ask: Ask, names: dict[str, Any], first: str) -> Exhibit:

@@ -37,7 +37,7 @@ def dpo(
     recipe: Path | None,
     overrides: tuple[str, ...],
 ) -> None:
-    """Flow-DPO on a study's preferences, with an anchor on the winners."""
+    """Flow-DPO on a study's preferences."""
     from alignment.train import DpoRecipe, align_dpo, evaluations
     from annotation.preferences import standing
     from models.weights import SHIPPED

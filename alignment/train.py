@@ -9,7 +9,6 @@ from alignment.algorithms.dpo import DpoSettings, FlowDpo
 from alignment.pairs import read_pairs
 from models.fit import FitSettings, fit
 from models.generator import Generator
-from models.pretrain import Denoising, PretrainRecipe, TrainingClips
 from models.weights import device_of
 from palate.config import Settings
 from palate.provenance import digest
@@ -24,7 +23,7 @@ class DpoRecipe(Settings):
     seed: int = 0
     device: str = "cpu"
     dpo: DpoSettings = DpoSettings()
-    fit: FitSettings = FitSettings(steps=180, lr=3e-4, warmup=20, ema=0.95, save_every=50)
+    fit: FitSettings = FitSettings(steps=240, lr=4e-4, warmup=20, ema=0.95, save_every=50)
 
 
 def align_dpo(
@@ -37,9 +36,7 @@ def align_dpo(
     pairs = read_pairs(store, preferences, generator.codec)
     torch.manual_seed(recipe.seed)
     generator.network.train()
-    replay = PretrainRecipe(seed=recipe.seed, batch=recipe.dpo.replay_batch)
-    real = Denoising(generator.network, TrainingClips(generator.codec, replay), replay)
-    objective = FlowDpo(generator.network, reference.network, pairs, real, recipe.dpo, recipe.seed)
+    objective = FlowDpo(generator.network, reference.network, pairs, recipe.dpo, recipe.seed)
     told = recipe.model_dump(mode="json")
     learned = digest(one.id for one in preferences)
     identity = content_hash([told, reference.checkpoint, learned])
@@ -68,5 +65,5 @@ def align_dpo(
 
 
 def evaluations(recipe: DpoRecipe) -> int:
-    """Network evaluations of a run, a backward pass counted as two: 8 for a pair, 3 for a real clip."""
-    return recipe.fit.steps * (recipe.dpo.batch * 8 + recipe.dpo.replay_batch * 3)
+    """Network evaluations of a run, a backward pass counted as two: 8 for a pair, and 4 to hold its winner."""
+    return recipe.fit.steps * recipe.dpo.batch * 12

@@ -74,13 +74,16 @@ def plan(
 @study_option
 @click.option("--system", required=True, help="the system whose samples meet")
 @suite_option
+@click.option(
+    "--split", type=click.Choice(["train", "heldout"]), default="train", show_default=True, help="whose cases"
+)
 @click.option("--overlap", type=click.IntRange(min=1), default=1, show_default=True, help="judgements each needs")
 @axis_option
 @seed_option
 @store_option
 @json_option
 def knockout(
-    study: str, system: str, suite: str, overlap: int, axis: str, seed: int, store: str, as_json: bool
+    study: str, system: str, suite: str, split: str, overlap: int, axis: str, seed: int, store: str, as_json: bool
 ) -> None:
     """Choose the next round of a knockout among one system's samples, once the last round is judged.
 
@@ -94,7 +97,7 @@ def knockout(
 
     with Store(store, create=False) as record:
         entrants: dict[str, tuple[str, ...]] = {}
-        samples = _samples(record, suite, system)
+        samples = _samples(record, suite, system, split)
         failed = sum(sample.media is None for sample in samples)
         for sample in samples:
             if sample.media:
@@ -215,13 +218,14 @@ def prefer(
     _tell(as_json, study, text, facts, added)
 
 
-def _samples(record: "Store", suite: str, system: str) -> "list[Sample]":
+def _samples(record: "Store", suite: str, system: str, split: str | None = None) -> "list[Sample]":
     from palate.records import Case, Sample
 
-    cases = {case.id for case in record.select(Case, suite=suite)}
+    cases = {case.id for case in record.select(Case, suite=suite, **({"split": split} if split else {}))}
     samples = [sample for sample in record.select(Sample, system=system) if sample.case in cases]
     if not samples:
-        raise DataError(f"{record.name} has no samples of {system} for suite {suite}", "make some, or check both names")
+        of = f"the {split} cases of suite {suite}" if split else f"suite {suite}"
+        raise DataError(f"{record.name} has no samples of {system} for {of}", "make some, or check the names")
     return samples
 
 

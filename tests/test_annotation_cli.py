@@ -78,7 +78,19 @@ def test_a_study_shows_its_pairs_in_one_plan_only(url):
 
 
 def test_a_knockout_goes_on_round_by_round_and_yields_its_best(url):
-    knockout = ("knockout", "--study", "k", "--system", "old", "--suite", "suite", "--overlap", "3")
+    knockout = (
+        "knockout",
+        "--study",
+        "k",
+        "--system",
+        "old",
+        "--suite",
+        "suite",
+        "--overlap",
+        "3",
+        "--split",
+        "heldout",
+    )
     simulate = ("simulate", "--study", "k", "taste.weights.overall.prompt=60.0", "taste.careless=0.0", "taste.skip=0.0")
     assert run(url, *knockout) == {"study": "k", "round": 1, "waiting": 12, "failed": 0, "added": 12}
     assert run(url, *knockout) == {"study": "k", "round": 1, "waiting": 12, "failed": 0, "added": 0}
@@ -119,6 +131,7 @@ def test_each_round_of_a_ranking_adds_pairs_that_were_not_shown(url):
     [
         ("plan", "--study", "s", "--candidate", "newer", "--baseline", "old", "--suite", "suite"),
         ("knockout", "--study", "s", "--system", "new", "--suite", "sweet"),
+        ("knockout", "--study", "s", "--system", "new", "--suite", "suite"),  # held-out cases, unless asked for
         ("simulate", "--study", "s"),
         ("rank", "--study", "s", "--suite", "sweet", "--budget", "3"),
         ("prefer", "--study", "s"),

@@ -13,7 +13,7 @@ import pytest
 from palate.records import Figure
 from palate.store import Store
 
-TINY = ("cases=32", "prompts=6", "seeds=4", "steps=12", "batch=4", "people=4", "overlap=2")
+TINY = ("cases=32", "prompts=6", "seeds=4", "steps=12", "batch=4", "people=4", "lessons=3", "overlap=2", "answers=1")
 COMMAND = (sys.executable, "-m", "palate", "demo", *TINY, "--out")
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]

@@ -1,6 +1,7 @@
 """Flow-DPO on pairs that the present policy draws: the best and the worst of each group (flow_grpo's online variant).
 
-The loss is that of dpo.py, winner and loser under the same time and noise. The reference is where the run started, or,
+The loss is the first term of dpo.py, winner and loser under the same time and noise, and an anchor on the winner. The
+reference is where the run started, or,
 with `renew`, the policy of every so many rounds ago.
 
 Departure: a group whose best and worst are equal makes no pair (flow_grpo labels its first two samples; Flow-Factory
@@ -12,7 +13,6 @@ from pydantic import Field
 from torch import Tensor
 
 from alignment.advantage import Groups, reward_metrics
-from alignment.algorithms.dpo import DpoSettings as PairSettings
 from alignment.algorithms.dpo import PairErrors, dpo_loss
 from alignment.online import Metrics, Noised, Update, nothing_to_learn
 from alignment.policy import Learner, moved_toward
@@ -21,7 +21,10 @@ from palate.config import Settings
 
 
 class OnlineDpoSettings(Settings):
-    """`beta` and `anchor` as in dpo.py; `renew`: rounds until the reference is made anew, 0 for never."""
+    """`beta` as in dpo.py; `anchor` weighs the error of the best.
+
+    `renew`: rounds until the reference is made anew, 0 for never.
+    """
 
     beta: float = Field(default=500.0, gt=0)
     anchor: float = Field(default=1.0, ge=0)
@@ -68,6 +71,5 @@ class OnlineDpo:
         assert update.learner.reference is not None
         with torch.no_grad():
             fixed = both.error(both.velocity(update.policy, update.learner.reference)).chunk(2)
-        told = PairSettings(beta=self.settings.beta, anchor=self.settings.anchor)
-        loss, seen = dpo_loss(PairErrors(*errors, *fixed), torch.ones_like(errors[0]), told)
-        return loss, {**seen, **watched}
+        loss, seen = dpo_loss(PairErrors(*errors, *fixed), torch.ones_like(errors[0]), self.settings.beta)
+        return loss + self.settings.anchor * errors[0].mean(), {**seen, **watched}

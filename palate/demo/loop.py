@@ -25,7 +25,7 @@ from palate.store import Store
 SUITE = "shapes"
 # Evaluations of the network, a backward pass counted as two.
 A_ROLLOUT = 8  # denoise steps, without guidance
-A_PAIR = 8  # policy forward and backward and reference forward, for winner and loser
+A_PAIR = 12  # policy forward and backward and reference forward, for winner and loser and to hold the winner
 A_CLIP = 3  # forward and backward
 
 
@@ -33,15 +33,18 @@ class DemoRecipe(Settings):
     """How large the demo is. `seeds` samples of each of `prompts` training prompts meet in a knockout."""
 
     seed: int = 0
-    cases: int = 384  # held-out cases that every system answers
+    cases: int = 384  # held-out cases that every system answers ...
+    answers: int = 4  # ... so many times
     prompts: int = 700
     seeds: int = 4
-    people: int = 12
-    overlap: int = 3  # people who judge one comparison
+    people: int = 24
+    lessons: int = 11  # people who judge a comparison to learn from; what few votes cannot tell apart teaches noise
+    overlap: int = 6  # people who judge any other
     judges: Literal["simulated", "label-studio"] = "simulated"  # or whoever signs up at the link that is shown
     contrasts: int = 3  # pairs to learn from, a prompt
-    steps: int = 260
-    batch: int = 16  # pairs, beside as many real clips
+    margin: float = 0.35  # smallest lead of a winner, as a share of the votes
+    steps: int = 240
+    batch: int = 16
     workers: int = 2
 
 
@@ -61,16 +64,17 @@ class Loop:
     def knockout(self, study: str) -> None:
         """Rounds of comparisons among the base's samples, each judged before the next, and the preferences."""
         for _ in range((self.recipe.seeds - 1).bit_length()):
-            asked = ("--overlap", str(self.recipe.overlap), "--seed", str(self.recipe.seed))
+            asked = ("--overlap", str(self.recipe.lessons), "--seed", str(self.recipe.seed))
             self._run("annotate", "knockout", "--study", study, "--system", "base", "--suite", SUITE, *asked)
-            self.judge(study, self.recipe.seed)
-        self._run("annotate", "prefer", "--study", study, "--contrasts", str(self.recipe.contrasts))
+            self.judge(study, self.recipe.seed, self.recipe.lessons)
+        kept = ("--contrasts", str(self.recipe.contrasts), "--margin", str(self.recipe.margin))
+        self._run("annotate", "prefer", "--study", study, *kept)
 
     def control(self) -> subprocess.Popen[bytes]:
         """Starts, beside everything else, what the loop is measured against: the aligned model's compute, rollouts
         included, spent on more pretraining."""
         told = self.recipe
-        compute = told.prompts * told.seeds * A_ROLLOUT + told.steps * told.batch * (A_PAIR + A_CLIP)
+        compute = told.prompts * told.seeds * A_ROLLOUT + told.steps * told.batch * A_PAIR
         steps = ("batch=32", f"fit.steps={compute // (32 * A_CLIP)}")
         going_on = ("start=shipped", "fit.optimiser=adamw", "fit.lr=3e-4", "fit.ema=0.95", "fit.save_every=50")
         log = self.folder / "control.log"
@@ -80,7 +84,7 @@ class Loop:
     def align(self, study: str) -> None:
         """DPO on the preferences."""
         told = self.recipe
-        amounts = (f"fit.steps={told.steps}", f"dpo.batch={told.batch}", f"dpo.replay_batch={told.batch}")
+        amounts = (f"fit.steps={told.steps}", f"dpo.batch={told.batch}")
         _finish(
             self._start("align", "dpo", "--study", study, *amounts, *self._trained("aligned")), "see the line above"
         )
@@ -90,19 +94,20 @@ class Loop:
 
     def examine(self, system: str) -> None:
         """Asks a trained system the held-out cases, and people to compare its answers with the base's, blind."""
-        self.answers(system, "heldout", self.recipe.cases, checkpoint=self.folder / system / "generator.safetensors")
+        checkpoint = self.folder / system / "generator.safetensors"
+        self.answers(system, "heldout", self.recipe.cases, self.recipe.answers, checkpoint)
         study = f"{system} against base"
         names = ("--candidate", system, "--baseline", "base", "--suite", SUITE, "--repeat", "0")
         self._run("annotate", "plan", "--study", study, *names, "--seed", str(self.recipe.seed))
-        self.judge(study, self.recipe.seed + 1)
+        self.judge(study, self.recipe.seed + 1, self.recipe.overlap)
 
-    def judge(self, study: str, seed: int) -> None:
+    def judge(self, study: str, seed: int, overlap: int) -> None:
         """Has whoever judges answer what is not answered yet of a study."""
         if self.recipe.judges == "label-studio":
-            self._run("annotate", "push", "--study", study, "--overlap", str(self.recipe.overlap))
+            self._run("annotate", "push", "--study", study, "--overlap", str(overlap))
             self._run("annotate", "watch", "--study", study, "--until-done")
         else:
-            people = (f"people={self.recipe.people}", f"overlap={self.recipe.overlap}", f"seed={seed}")
+            people = (f"people={self.recipe.people}", f"overlap={overlap}", f"seed={seed}")
             self._run("annotate", "simulate", "--study", study, *people)
 
     def _run(self, *arguments: str) -> None:
@@ -129,7 +134,7 @@ def demo(recipe: DemoRecipe, folder: Path) -> dict[str, object]:
     store = str(folder / "palate.db")
     loop = Loop(recipe, folder, store)
     control = loop.control()
-    loop.answers("base", "heldout", recipe.cases)
+    loop.answers("base", "heldout", recipe.cases, recipe.answers)
     loop.answers("base", "train", recipe.prompts, recipe.seeds)
     loop.knockout("taste")
     loop.align("taste")

@@ -53,7 +53,7 @@ class Findings:
         }
 
     def text(self) -> str:
-        asked = self.verifier["base"].estimate.n
+        base = self.verifier["base"].estimate
         rows = [
             [name, _share(figure), _share(self.gain[name]) if name in self.gain else "", figure.id]
             for name, figure in self.verifier.items()
@@ -66,7 +66,7 @@ class Findings:
         forms = ["ratio (G+S)/(B+S)", "net (G-B)/N", "figure of the ratio"]
         return "\n\n".join(
             (
-                f"All of the caption right, by program, on {asked} held-out cases",
+                f"All of the caption right, by program: {base.n} answers to {base.clusters['cases']} held-out cases",
                 table(["system", "strict", "gain over base", "figure"], rows),
                 f"Blind comparisons with the base, by {judges}",
                 table(["candidate", "axis", "G", "S", "B", *forms], blind),

@@ -34,7 +34,7 @@ class DemoRecipe(Settings):
 
     seed: int = 0
     cases: int = 384  # held-out cases that every system answers ...
-    answers: int = 4  # ... so many times
+    answers: int = 3  # ... so many times
     prompts: int = 700
     seeds: int = 4
     people: int = 24

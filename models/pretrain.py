@@ -21,7 +21,7 @@ from tqdm import tqdm
 from models import flow
 from models.codec import PatchCodec
 from models.conditions import tokens
-from models.dit import VideoTransformer, Words
+from models.dit import Gelu, VideoTransformer, Words
 from models.fit import FitSettings, fit
 from models.flavours import FLAVOURS, Flavour, network_shape
 from models.generator import Generator
@@ -39,6 +39,7 @@ class PretrainRecipe(Settings):
     """What `palate model pretrain` is told. `clips` distinct training clips; `drop_caption` for guidance."""
 
     flavour: str = "shapes"
+    gelu: Gelu = "none"  # while training; the shipped model's first stage was trained with tanh
     start: str = ""  # a checkpoint to go on from ("shipped" is the shipped one), instead of from scratch
     seed: int = 0
     data_seed: int = 0
@@ -70,6 +71,7 @@ def pretrain(recipe: PretrainRecipe, folder: Path) -> Generator:
             {},
         )
     codec, network = codec.to(device), network.to(device)
+    network.use_gelu(recipe.gelu)
     data = TrainingClips(codec, recipe)
     objective = Denoising(torch.compile(network) if recipe.compile else network, data, recipe)
     told = recipe.model_dump(mode="json")

@@ -7,15 +7,16 @@ another time t' below `split` on the winner, d = mean |v - v_ref|^2:
     L = -log sigmoid( -beta / 2 [ (e_w - e_w_ref) - (e_l - e_l_ref) ] ) + hold d
 
 Departures. (1) Times. What people prefer, that the right things are there, is decided at high noise: on the shapes
-world, the gradient of the first term has a signal-to-noise ratio (per batch of 16, squared norms) of 0.004 for
-t < 0.3, 0.02 for 0.3 to 0.85 and 0.11 above 0.95. (2) Hold. Only differences of errors are asked for, so errors may
-rise on winners and losers alike (DiffusionDPO issue 17); what rose here was the contrast of the background, in every
-video. Learning at high noise alone does not prevent it, since all times share their weights (cleanness fell from 0.515
-to 0.385 in 120 steps); holding the low noise to the reference does (0.515). An anchor on winners and pretraining beside
-it (InstructGPT's) did so by half, and need data. (3) Each pair counts by its preference's weight, the share of votes
-by which it was won. (4) Errors are means over values, not sums, hence a beta in the hundreds (as in flow_grpo).
-(5) Shared noise: the noise that a sample was drawn from (which Kling-Omni, arXiv:2512.16776, 2.2.3, keeps with its
-pairs) gained less, 2 and 4 points at two learning rates against 9, one run each.
+world the gradient of the first term, over 16 pairs, has a signal-to-noise ratio of 0.009 +- 0.003 for t < 0.3, of 0.012
+to 0.018 from there to 0.85, and of 0.047 +- 0.010 above 0.95 (tests/study/noise_times.py, 789 preferences). (2) Hold.
+Only differences of errors are asked for, so errors may rise on winners and losers alike (DiffusionDPO issue 17); what
+rose here was the contrast of the background, in every video. Learning at high noise alone does not prevent it, since
+all times share their weights (cleanness fell from 0.515 to 0.385 in 120 steps); holding low noise to the reference does
+(0.515 after 240). An anchor on winners and pretraining beside it (InstructGPT's) left 0.497 after 160, and need data.
+(3) Each pair counts by its preference's weight, the share of votes by which it was won. (4) Errors are means over
+values, not sums, hence a beta in the hundreds (as in flow_grpo). (5) Shared noise: the noise that a sample was drawn
+from (which Kling-Omni, arXiv:2512.16776, 2.2.3, keeps with its pairs) gained less, 2 and 4 points at two learning rates
+against 9, one run each.
 
 `winner_drift`, the mean of e_w - e_w_ref, is logged so that (2) can be seen.
 """

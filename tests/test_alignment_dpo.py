@@ -52,7 +52,8 @@ def test_a_pair_of_no_weight_changes_nothing() -> None:
     torch.testing.assert_close(all_three, two)
 
 
-def test_training_moves_error_from_winners_to_losers(tmp_path: Path) -> None:
+def trained(folder: Path, hold: float) -> tuple[FlowDpo, list[dict[str, float]]]:
+    """A tiny network after a hundred steps on pairs of a bright winner and a dark loser, and what was watched."""
     torch.manual_seed(0)
     policy = VideoTransformer(network_shape(FLAVOURS["tiny"]))
     reference = VideoTransformer(policy.shape)
@@ -60,18 +61,22 @@ def test_training_moves_error_from_winners_to_losers(tmp_path: Path) -> None:
     caption = "a red circle moves left, on a white background"
     shape = (4, policy.shape.tokens, policy.shape.channels)
     pairs = Pairs(tokens([caption] * 4), torch.full(shape, 0.5), torch.full(shape, -0.5), torch.ones(4))
-    objective = FlowDpo(policy, reference, pairs, DpoSettings(beta=20, hold=0.1, batch=8), seed=0)
+    objective = FlowDpo(policy, reference, pairs, DpoSettings(beta=20, hold=hold, batch=8), seed=0)
     seen: list[dict[str, float]] = []
-    fit(
-        policy,
-        objective,
-        FitSettings(steps=101, lr=1e-3, warmup=5),
-        tmp_path / "s.pt",
-        "dpo",
-        "dpo",
-        lambda p: seen.append(p.metrics),
-    )
+    settings = FitSettings(steps=101, lr=1e-3, warmup=5)
+    fit(policy, objective, settings, folder / f"{hold}.pt", "dpo", "", lambda p: seen.append(p.metrics))
+    return objective, seen
+
+
+def test_training_moves_error_from_winners_to_losers(tmp_path: Path) -> None:
+    objective, seen = trained(tmp_path, hold=0.1)
     assert seen[-1]["implicit_accuracy"] == 1.0
     assert seen[-1]["winner_drift"] < 0 < seen[-1]["loser_drift"]
     first = objective(0)[0].item()
     assert first == objective(0)[0].item()  # a step is a function of its number
+
+
+def test_holding_keeps_what_is_drawn_at_low_noise_and_lets_high_noise_learn(tmp_path: Path) -> None:
+    free, held = (trained(tmp_path, hold)[1][-1] for hold in (0.0, 30.0))
+    assert held["held"] < 0.1 * free["held"]
+    assert held["implicit_accuracy"] == 1.0

@@ -11,7 +11,7 @@ from palate.report_text import table
 from palate.stats import scaling
 from palate.stats.scaling import Runs
 from palate.store import Store
-from palate.trained import recorded, run_figure
+from palate.trained import Trained, recorded, run_figure
 
 _SYMBOLS = {"loss": "L", "params": "N", "tokens": "D", "compute": "C"}
 
@@ -92,6 +92,13 @@ def summarise(data: Runs, asked: Asked) -> dict[str, Estimate]:
     return found
 
 
+def runs_of(trained: Mapping[str, tuple[Trained, Estimate]]) -> Runs:
+    """Recorded runs as a table. Raises DataError for too few."""
+    losses = [loss.value for _, loss in trained.values() if loss.value is not None]
+    params, tokens, flops = zip(*((one.params, one.tokens, one.flops) for one, _ in trained.values()))
+    return scaling.runs(losses, N=params, D=tokens, C=flops)
+
+
 def fit_recorded(store: Store, sweep: str, asked: Asked) -> dict[str, Estimate]:
     """`summarise` of a sweep's runs in the record, where each number is stored as a figure of them.
 
@@ -101,9 +108,7 @@ def fit_recorded(store: Store, sweep: str, asked: Asked) -> dict[str, Estimate]:
     trained = recorded(store, sweep)
     if not trained:
         raise DataError(f"no runs of a sweep {sweep!r} in the store", "run `palate scaling sweep`, or give a CSV file")
-    losses = [loss.value for _, loss in trained.values() if loss.value is not None]
-    params, tokens, flops = zip(*((one.params, one.tokens, one.flops) for one, _ in trained.values()))
-    found = summarise(scaling.runs(losses, N=params, D=tokens, C=flops), asked)
+    found = summarise(runs_of(trained), asked)
     store.add(run_figure(f"scaling.{name}", e, asked.selection(sweep), list(trained)) for name, e in found.items())
     return found
 

@@ -31,6 +31,11 @@ class Trained(Settings):
         return run, run_figure(LOSS, loss, {"run": run.id}, [run.id])
 
 
+def sweeps(store: Store) -> list[str]:
+    """The names of the sweeps that have runs in the record."""
+    return sorted({Trained.model_validate(run.recipe).sweep for run in store.select(Run, task=SWEEP)})
+
+
 def recorded(store: Store, sweep: str) -> dict[str, tuple[Trained, Estimate]]:
     """The runs of a sweep, and their losses, by the run's id."""
     losses = {one.selection["run"]: one.estimate for one in store.select(Figure, name=LOSS)}

@@ -20,9 +20,10 @@ from dashboards.reader import Reader
 from dashboards.views import PAGES, scaling
 from palate.errors import ConfigError
 from palate.gsb import contests
-from palate.records import Run
+from palate.records import Estimate, Run
 from palate.stats.wins import Form
 from palate.store import Store
+from palate.trained import Trained
 
 VOTED = ("GSB", "Leaderboard", "Annotators", "Samples", "Rewards")  # pages where a vote is seen
 
@@ -242,6 +243,27 @@ def test_an_uploaded_table_of_runs_gives_back_the_law_it_was_drawn_from(
     assert exhibit(found, "extrapolation").table["predicted"].notna().all()
     assert any(isinstance(one, Card) and "best size" in one.question for one in found)
     assert isinstance(items(records["people"], "Scaling")[0], Missing)
+
+
+def test_a_sweep_of_the_record_gives_the_law_of_its_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(scaling, "REPLICATES", 20)
+    store = str(tmp_path / "palate.db")
+    with Store(store) as record:
+        for number, row in enumerate(csv.DictReader(io.StringIO(scaling_csv().decode()))):
+            size, tokens, loss = float(row["params"]), float(row["tokens"]), float(row["loss"])
+            trained = Trained(
+                sweep="grid",
+                identity=str(number),
+                params=round(size),
+                tokens=round(tokens),
+                flops=6 * size * tokens,
+                settings={},
+            )
+            record.add(trained.records(Estimate(value=loss, low=loss, high=loss, n=1, method="known"), "code", 0))
+    found = items(store, "Scaling")
+    law = exhibit(found, "law").table.set_index("coefficient")
+    assert law.loc["E", "value low"] < 1.7 < law.loc["E", "value high"]
+    assert isinstance(items(store, "Scaling", sweep="a CSV file")[0], Missing)
 
 
 def test_every_chart_is_valid_vega_lite(records: dict[str, str]) -> None:

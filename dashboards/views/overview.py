@@ -23,6 +23,7 @@ _LOOP = {
     "run": ("trained", "palate align dpo"),
     "figure": ("told to somebody", "palate report gsb"),
 }
+_CONTESTS = 2  # of which it is said whether to ship
 _DECISIONS = 400  # figures looked through for those below
 
 
@@ -45,18 +46,22 @@ def content(reader: Reader, ask: Ask) -> Content:
 
 
 def _latest(reader: Reader) -> Content:
-    """Of the last study in which two systems met: people's, where people have judged any."""
+    """Of the last pairs of systems that met, newest study first: people's, where people have judged any."""
     snapshot = reader.snapshot()
+    shown: set[tuple[str, str]] = set()
     for simulated in snapshot.kinds()[:1]:
         for study in snapshot.studies(simulated):
             met = next(iter(snapshot.pairs(snapshot.chosen(simulated, study))), None)
-            if met:
-                kept = snapshot.chosen(simulated, study, systems=met)
-                found = reader.once(
-                    ("decision", simulated, study),
-                    lambda kept=kept, met=met: contests(snapshot.votes(kept), candidate=met[0]),
-                )
-                yield decision(found, snapshot.axes(kept)[0], simulated)
+            if met is None or met in shown:
+                continue
+            kept = snapshot.chosen(simulated, study, systems=met)
+            found = reader.once(
+                ("decision", simulated, study),
+                lambda kept=kept, met=met: contests(snapshot.votes(kept), candidate=met[0]),
+            )
+            yield decision(found, snapshot.axes(kept)[0], simulated)
+            shown.add(met)
+            if len(shown) == _CONTESTS:
                 return
 
 

@@ -25,27 +25,33 @@ from dashboards.exhibit import (
 )
 from dashboards.reader import Reader
 from palate.errors import DataError
+from palate.scaling import runs_of
 from palate.stats import scaling
 from palate.stats.scaling import Fit, Runs
+from palate.trained import recorded, sweeps
 
 TITLE = "Scaling"
 REPLICATES = 200
+UPLOADED = "a CSV file"
 _SYMBOLS = {"loss": "L", "params": "N", "tokens": "D", "compute": "C"}
 
 
 def content(reader: Reader, ask: Ask) -> Content:
-    given = ask.file("runs", "Runs as CSV: loss, and two or three of params, tokens, compute")
-    if given is None:
-        yield Missing(
-            "The record keeps no final losses, so there is no law to draw: upload a CSV of runs here, or fit it by "
-            "command",
-            "palate scaling fit RUNS.csv --hold-out 4",
-        )
-        return
+    named = reader.once("sweeps", lambda: sweeps(reader.store), ("run",))
+    chosen = ask.one("sweep", "Sweep of the record", [*named, UPLOADED]) if named else UPLOADED
+    wanted = "Runs as CSV: loss, and two or three of params, tokens, compute"
+    given = ask.file("runs", wanted) if chosen == UPLOADED else None
     try:
-        data = _read(given)
+        if chosen != UPLOADED:
+            data = runs_of(recorded(reader.store, chosen))
+        elif given is not None:
+            data = _read(given)
+        else:
+            nothing = "No CSV has been uploaded" if named else "The record holds no sweep of training runs"
+            yield Missing(f"{nothing}, so there is no law to draw: train one, or upload a CSV", "palate scaling sweep")
+            return
         held = ask.number("hold", "Hold out the runs of more than 1/x of the top compute", 4, 1.01, 1000)
-        key = hashlib.sha256(given).hexdigest()
+        key = hashlib.sha256(np.stack([data.L, data.N, data.D]).tobytes()).hexdigest()
         fitted = reader.once(("law", key), lambda: scaling.fit(data, REPLICATES), ())
     except DataError as error:
         yield Remark(str(error), warning=True)

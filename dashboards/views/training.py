@@ -11,6 +11,7 @@ from palate.errors import PalateError
 from palate.records import Sample
 
 TITLE = "Training"
+_EACH = 2  # samples shown of a checkpoint
 
 
 def content(reader: Reader, ask: Ask) -> Content:
@@ -93,12 +94,14 @@ def _drawn(reader: Reader, ask: Ask, run: Any) -> Content:
     listed = {f"{at}. {cases[id].prompt[:70]}": id for at, id in enumerate(sorted(mine)[:50], 1)}
     case = listed[ask.one("drawn", "Case drawn", list(listed))]
     found = [one for one in reader.store.select(Sample, case=case, checkpoint=[*parents, *made]) if one.media]
-    found.sort(key=lambda one: ([*parents, *made].index(one.checkpoint or ""), one.seed or 0))
+    checkpoints = [*parents, *made]
+    found.sort(key=lambda one: (checkpoints.index(one.checkpoint or ""), one.seed or 0))
+    few = [one for made_by in checkpoints for one in [one for one in found if one.checkpoint == made_by][:_EACH]]
     yield Clips(
         f"“{cases[case].prompt}” before and after",
         tuple(
             _clip(reader, one, "made by the run" if one.checkpoint in made else "what it started from")
-            for one in found[:8]
+            for one in few[:8]
         ),
     )
 

@@ -193,13 +193,17 @@ def table(answers: Answers, rule: Rule) -> list[Annotator]:
     """
     normal = ~answers.gold
     unit, person = (np.unique(labels, return_inverse=True)[1] for labels in (answers.pair, answers.annotator))
-    skill = dawid_skene(unit[normal], person[normal], answers.outcome[normal] + 1, rule.smoothing)
-    score = np.log(np.maximum(skill.truth, 1e-12))
+    score, confusion = np.zeros((unit.max() + 1, KINDS)), np.ones((person.max() + 1, KINDS, KINDS))
+    if normal.any():  # gold may hold pairs and people of its own
+        units, unit_code = np.unique(unit[normal], return_inverse=True)
+        people, person_code = np.unique(person[normal], return_inverse=True)
+        skill = dawid_skene(unit_code, person_code, answers.outcome[normal] + 1, rule.smoothing)
+        score[units], confusion[people] = np.log(np.maximum(skill.truth, 1e-12)), skill.confusion
     rows = []
     for code, name in enumerate(np.unique(answers.annotator)):
         own = np.flatnonzero(person == code)
         judged = own[normal[own]]
-        others = score[unit[judged]] - np.log(np.maximum(skill.confusion[code, :, answers.outcome[judged] + 1], 1e-12))
+        others = score[unit[judged]] - np.log(np.maximum(confusion[code, :, answers.outcome[judged] + 1], 1e-12))
         rows.append(_judged(_measured(answers, str(name), own, judged, unit, person, others), rule))
     return rows
 

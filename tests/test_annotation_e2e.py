@@ -149,11 +149,43 @@ def times(browser: Any) -> list[float]:
     return browser.execute_script("return [...document.querySelectorAll('video')].map(v => v.currentTime)")
 
 
-def shown(browser: Any) -> tuple[str, str]:
-    """The opaque names of the videos on the left and on the right; of one that is not there yet, an empty one."""
-    script = "return [...document.querySelectorAll('video')].map(v => v.readyState > 0 ? v.currentSrc : '')"
-    names = [(re.findall(r"[0-9a-f]{64}", source) or [""])[-1] for source in browser.execute_script(script)]
-    return names[0] if names else "", names[-1] if names else ""
+def shown(browser: Any) -> frozenset[str]:
+    """The opaque names of the videos that are there: in the page's source they stand in any order."""
+    script = "return [...document.querySelectorAll('video')].filter(v => v.readyState > 0).map(v => v.currentSrc)"
+    return frozenset(name for source in browser.execute_script(script) for name in re.findall(r"[0-9a-f]{64}", source))
+
+
+def drawn(browser: Any) -> tuple[list[np.ndarray], dict[str, np.ndarray]]:
+    """Mean colours: of what is drawn on the screen, from left to right, and of each video's frame, by opaque name."""
+    script = """
+        const mean = (picture, width, height) => {
+            const sheet = document.createElement('canvas');
+            sheet.width = sheet.height = 8;
+            sheet.getContext('2d').drawImage(picture, 0, 0, width, height, 0, 0, 8, 8);
+            const sums = [0, 0, 0, 0];
+            sheet.getContext('2d').getImageData(0, 0, 8, 8).data.forEach((value, at) => sums[at % 4] += value);
+            return sums.slice(0, 3).map(sum => 255 * sum / sums[3]);
+        };
+        const screens = [...document.querySelectorAll('.stage canvas')];
+        screens.sort((one, other) => one.getBoundingClientRect().x - other.getBoundingClientRect().x);
+        const videos = [...document.querySelectorAll('video')];
+        return [screens.map(one => mean(one, one.width, one.height)),
+                videos.map(one => [one.currentSrc, mean(one, one.videoWidth, one.videoHeight)])];
+    """
+    screens, videos = browser.execute_script(script)
+    names = {re.findall(r"[0-9a-f]{64}", source)[-1]: np.array(colour) for source, colour in videos}
+    return [np.array(colour) for colour in screens], names
+
+
+def assert_sides(browser: Any, left: str, right: str) -> bool:
+    """That the video of this name is drawn on the left and that one on the right; False where they look too alike."""
+    screens, videos = drawn(browser)
+    apart = np.abs(videos[left] - videos[right]).max()
+    if apart < 20:
+        return False
+    for screen, name in zip(screens, (left, right), strict=True):
+        assert np.abs(screen - videos[name]).max() < apart / 2
+    return True
 
 
 def chosen(browser: Any) -> int:
@@ -231,14 +263,13 @@ def play_in_step(browser: Any) -> float:
 
 def label_all(browser: Any, world: World, answers: str, skip_first: bool) -> dict[str, dict[str, str]]:
     """Answer every comparison with the keyboard: comparison -> axis -> the side pressed; nothing for a skip."""
-    names = {
-        (blind_name(id, Side.LEFT, world.home.salt), blind_name(id, Side.RIGHT, world.home.salt)): id
-        for id in world.comparisons
-    }
+    sides = {id: [blind_name(id, side, world.home.salt) for side in Side] for id in world.comparisons}
+    names = {frozenset(both): id for id, both in sides.items()}
     browser.get(f"{world.client.url}/projects/{world.project}/data?labeling=1")
     browser.find_element("css selector", "[aria-label='Close modal']").click()  # the guide, which opens by itself
     pressed: dict[str, dict[str, str]] = {}
     apart: list[float] = []
+    told_apart = 0
     for turn in range(len(world.comparisons)):
         comparison = until(lambda: (found := names.get(shown(browser))) not in pressed and found)
         until(lambda: len(browser.find_elements("css selector", "[aria-label='Play']")) == 2)
@@ -246,6 +277,7 @@ def label_all(browser: Any, world: World, answers: str, skip_first: bool) -> dic
         time.sleep(1)  # keys that come before the page has settled are lost
         if picture := os.environ.get("PALATE_SCREENSHOTS"):
             browser.save_screenshot(f"{picture}/{turn}-{comparison}.png")
+        told_apart += assert_sides(browser, *sides[comparison])
         if turn < 3:
             apart.append(play_in_step(browser))
         if skip_first and not pressed:
@@ -261,6 +293,7 @@ def label_all(browser: Any, world: World, answers: str, skip_first: bool) -> dic
         pressed[comparison] = {axis: ("left", "same", "right")[choice] for axis, choice in order.items()}
     print(f"largest distance between the videos: {1000 * max(apart):.0f} ms")
     assert max(apart) < 0.1
+    assert told_apart or not REAL.is_dir()
     until(lambda: not browser.execute_script("return document.querySelectorAll('video').length"))
     return pressed
 

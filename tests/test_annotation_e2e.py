@@ -38,6 +38,7 @@ REAL = (
 SECRETS = ("kling-secret", "veo-secret", "candidate", "baseline", "seed", "gold", "repeat", "aliyun", "lavf", "x264")
 STUDY = "kling-secret against veo-secret"
 ASKED = questions("shapes")
+REASON = "because of the hands"
 KEYS = dict(zip([question.axis for question in ASKED], ("123", "qwe", "asd", "zxc")))
 
 
@@ -111,8 +112,9 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
             yield World(store, home, client, comparisons)
 
 
-@pytest.fixture
-def browser() -> Iterator[Any]:
+@contextmanager
+def browsing() -> Iterator[Any]:
+    """A headless Chromium of one person."""
     webdriver = pytest.importorskip("selenium.webdriver")
     chromium, driver = shutil.which("chromium"), shutil.which("chromedriver")
     if not chromium or not driver:
@@ -123,8 +125,10 @@ def browser() -> Iterator[Any]:
         options.add_argument(argument)
     opened = webdriver.Chrome(options=options, service=webdriver.ChromeService(driver))
     opened.implicitly_wait(120)
-    yield opened
-    opened.quit()
+    try:
+        yield opened
+    finally:
+        opened.quit()
 
 
 def until(told: Any, seconds: float = 120) -> Any:
@@ -137,7 +141,6 @@ def until(told: Any, seconds: float = 120) -> Any:
 
 
 def sign_up(browser: Any, world: World, person: str) -> None:
-    browser.get(f"{world.client.url}/logout")  # whoever labelled before
     browser.get(world.client.invitation())
     browser.find_element("name", "email").send_keys(person)
     browser.find_element("name", "password").send_keys("a-long-password-1")
@@ -288,7 +291,7 @@ def label_all(browser: Any, world: World, answers: str, skip_first: bool) -> dic
         order = {axis: int(answers[(turn + place) % len(answers)]) for place, axis in enumerate(KEYS)}
         tick(browser, (KEYS[axis][choice] for axis, choice in order.items()))
         if turn == len(world.comparisons) - 1:
-            browser.find_element("css selector", "textarea").send_keys(f"because of {comparison}")
+            browser.find_element("css selector", "textarea").send_keys(REASON)
         submit(browser)
         pressed[comparison] = {axis: ("left", "same", "right")[choice] for axis, choice in order.items()}
     print(f"largest distance between the videos: {1000 * max(apart):.0f} ms")
@@ -298,11 +301,12 @@ def label_all(browser: Any, world: World, answers: str, skip_first: bool) -> dic
     return pressed
 
 
-def test_two_people_label_and_the_record_says_what_they_pressed(world, browser):
+def test_two_people_label_and_the_record_says_what_they_pressed(world):
     pressed = {}
     for person, answers in (("ann@example.com", "0122"), ("bob@example.com", "2010")):
-        sign_up(browser, world, person)
-        pressed[person] = label_all(browser, world, answers, skip_first=person.startswith("bob"))
+        with browsing() as browser:
+            sign_up(browser, world, person)
+            pressed[person] = label_all(browser, world, answers, skip_first=person.startswith("bob"))
     found = pull(world.store, STUDY, world.home, world.client)
     answers = 2 * len(world.comparisons)
     assert (found.annotations, found.refused, found.added) == (answers, 0, answers)
@@ -314,7 +318,7 @@ def test_two_people_label_and_the_record_says_what_they_pressed(world, browser):
             assert row.seconds
             assert row.seconds > 0
             assert row.skip == (None if answers else "cannot tell")
-            assert row.reasons == (f"because of {id}" if id == list(own)[-1] else "")
+            assert row.reasons == (REASON if id == list(own)[-1] else "")
             turned = {"same": Verdict.SAME, side: Verdict.GOOD}
             assert row.verdicts == {axis: turned.get(answer, Verdict.BAD) for axis, answer in answers.items()}
     assert not rows

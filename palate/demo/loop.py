@@ -39,6 +39,7 @@ class DemoRecipe(Settings):
     people: int = 12
     overlap: int = 3  # people who judge one comparison
     judges: Literal["simulated", "label-studio"] = "simulated"  # or whoever signs up at the link that is shown
+    port: int = 8080  # where they do
     contrasts: int = 3  # pairs to learn from, a prompt
     steps: int = 260
     batch: int = 16  # pairs, beside as many real clips
@@ -99,8 +100,9 @@ class Loop:
     def judge(self, study: str, seed: int) -> None:
         """Has whoever judges answer what is not answered yet of a study."""
         if self.recipe.judges == "label-studio":
-            self._run("annotate", "push", "--study", study, "--overlap", str(self.recipe.overlap))
-            self._run("annotate", "watch", "--study", study, "--until-done")
+            at = ("--study", study, "--url", f"http://127.0.0.1:{self.recipe.port}")
+            self._run("annotate", "push", *at, "--overlap", str(self.recipe.overlap))
+            self._run("annotate", "watch", *at, "--until-done")
         else:
             people = (f"people={self.recipe.people}", f"overlap={self.recipe.overlap}", f"seed={seed}")
             self._run("annotate", "simulate", "--study", study, *people)

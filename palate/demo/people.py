@@ -24,7 +24,8 @@ def served(folder: Path, port: int) -> Iterator[None]:
     Store(store).close()
     click.secho("$ palate annotate serve &", dim=True)
     command = [sys.executable, "-m", "palate", "annotate", "serve", "--store", store, "--port", str(port)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
+    # In a group of its own: at Ctrl+C whoever waits for answers takes leave of the server before it is stopped.
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, process_group=0) as server:
         try:
             link = server.stdout.readline() if server.stdout else ""
             if not link:

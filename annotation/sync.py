@@ -26,6 +26,7 @@ from palate.store import Store
 T = TypeVar("T")
 
 CHUNK = 1000  # tasks in one request, and so the most that a kill can undo
+NAMED = 500  # tasks named in one request; the server refuses one with more than 1,000 parameters
 AGAIN = timedelta(minutes=1)  # read once more by the next pull, for answers that were being written during this one
 
 
@@ -86,7 +87,7 @@ def push(
         return len(tasks)
 
     # By name, which is as good as at random: the order says nothing of cases, systems, gold or repeats.
-    parts = _parts([due[pair] for pair in sorted(due)])
+    parts = _parts([due[pair] for pair in sorted(due)], CHUNK)
     with ThreadPoolExecutor(1) as sender:  # the next tasks are made while the server takes these
         return sum(sender.map(send, map(tasks, parts)))
 
@@ -107,7 +108,7 @@ def pull(store: Store, study: str, home: Home, client: Client, everything: bool 
         tasks = client.annotated(project.id)
     else:
         touched = client.touched(project.id, since)
-        tasks = [task for part in _parts(touched) for task in client.annotated(project.id, part)]
+        tasks = [task for part in _parts(touched, NAMED) for task in client.annotated(project.id, part)]
     comparisons = {home.opaque("pair", one.id): one for one in store.select(Comparison, study=study)}
     # Two tasks of one comparison are one: what a killed push sent may have arrived after it was sent again.
     given: dict[str, list[dict[str, Any]]] = defaultdict(list)
@@ -174,8 +175,8 @@ def _project(home: Home, client: Client, study: str, asked: tuple[Question, ...]
     return project
 
 
-def _parts(things: Sequence[T]) -> Iterator[Sequence[T]]:
-    return (things[start : start + CHUNK] for start in range(0, len(things), CHUNK))
+def _parts(things: Sequence[T], size: int) -> Iterator[Sequence[T]]:
+    return (things[start : start + size] for start in range(0, len(things), size))
 
 
 def _folder(home: Home, study: str) -> str:

@@ -468,6 +468,17 @@ def test_a_push_that_was_killed_is_finished_by_the_next(world, monkeypatch):
     assert len(world.client.pairs(project.id)) == project.tasks == len(world.comparisons)
 
 
+def test_a_pull_reads_more_changed_tasks_than_one_request_may_name(world):
+    study, one = "a large study", next(iter(world.comparisons.values()))
+    sample = world.store.get(one.candidate)
+    many = [sample.model_copy(update={"seed": number}) for number in range(1100, 2200)]
+    asked = [one.model_copy(update={"study": study, "candidate": other.id}) for other in many]
+    world.store.add([*many, *asked])
+    assert push(world.store, study, world.home, world.client, ASKED, overlap=1) == len(many)
+    for _ in range(2):  # to the second all of them are new, since they were made within a minute of the first
+        assert pull(world.store, study, world.home, world.client).added == 0
+
+
 def test_a_wrong_token_is_refused_and_never_told(world):
     with Client(world.client.url, "f" * 40) as stranger, pytest.raises(StudioError) as error:
         stranger.invitation()

@@ -124,14 +124,13 @@ def browsing() -> Iterator[Any]:
     for argument in ("--headless=new", "--no-sandbox", "--disable-dev-shm-usage", "--window-size=1500,1300"):
         options.add_argument(argument)
     opened = webdriver.Chrome(options=options, service=webdriver.ChromeService(driver))
-    opened.implicitly_wait(120)
     try:
         yield opened
     finally:
         opened.quit()
 
 
-def until(told: Any, seconds: float = 120) -> Any:
+def until(told: Any, seconds: float = 300) -> Any:
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         if found := told():
@@ -140,11 +139,16 @@ def until(told: Any, seconds: float = 120) -> Any:
     raise AssertionError(f"it did not come to pass within {seconds} s")
 
 
+def find(browser: Any, by: str, what: str) -> Any:
+    """The first such element, as soon as there is one: the driver's own wait must be shorter than its connection's."""
+    return until(lambda: browser.find_elements(by, what))[0]
+
+
 def sign_up(browser: Any, world: World, person: str) -> None:
     browser.get(world.client.invitation())
-    browser.find_element("name", "email").send_keys(person)
-    browser.find_element("name", "password").send_keys("a-long-password-1")
-    browser.find_element("css selector", "form").submit()
+    find(browser, "name", "email").send_keys(person)
+    find(browser, "name", "password").send_keys("a-long-password-1")
+    find(browser, "css selector", "form").submit()
     until(lambda: "signup" not in browser.current_url)
 
 
@@ -269,14 +273,14 @@ def label_all(browser: Any, world: World, answers: str, skip_first: bool) -> dic
     sides = {id: [blind_name(id, side, world.home.salt) for side in Side] for id in world.comparisons}
     names = {frozenset(both): id for id, both in sides.items()}
     browser.get(f"{world.client.url}/projects/{world.project}/data?labeling=1")
-    browser.find_element("css selector", "[aria-label='Close modal']").click()  # the guide, which opens by itself
+    find(browser, "css selector", "[aria-label='Close modal']").click()  # the guide, which opens by itself
     pressed: dict[str, dict[str, str]] = {}
     apart: list[float] = []
     told_apart = 0
     for turn in range(len(world.comparisons)):
         comparison = until(lambda: (found := names.get(shown(browser))) not in pressed and found)
         until(lambda: len(browser.find_elements("css selector", "[aria-label='Play']")) == 2)
-        assert not browser.find_element("class name", "lsf-sidepanels__wrapper_align_right").is_displayed()
+        assert not find(browser, "class name", "lsf-sidepanels__wrapper_align_right").is_displayed()
         time.sleep(1)  # keys that come before the page has settled are lost
         if picture := os.environ.get("PALATE_SCREENSHOTS"):
             browser.save_screenshot(f"{picture}/{turn}-{comparison}.png")
@@ -291,7 +295,7 @@ def label_all(browser: Any, world: World, answers: str, skip_first: bool) -> dic
         order = {axis: int(answers[(turn + place) % len(answers)]) for place, axis in enumerate(KEYS)}
         tick(browser, (KEYS[axis][choice] for axis, choice in order.items()))
         if turn == len(world.comparisons) - 1:
-            browser.find_element("css selector", "textarea").send_keys(REASON)
+            find(browser, "css selector", "textarea").send_keys(REASON)
         submit(browser)
         pressed[comparison] = {axis: ("left", "same", "right")[choice] for axis, choice in order.items()}
     print(f"largest distance between the videos: {1000 * max(apart):.0f} ms")

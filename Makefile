@@ -21,7 +21,7 @@ test: setup
 	$(BIN)/pytest -m "not slow" -n 2
 
 test-slow: setup
-	$(BIN)/pytest -m slow --ignore=tests/test_annotation_e2e.py --ignore=tests/test_dashboards_e2e.py --ignore=tests/test_annotation_load.py
+	$(BIN)/pytest -m slow --ignore-glob='tests/*_e2e.py' --ignore=tests/test_annotation_load.py
 
 # Label Studio wants older packages than ours, so it lives in an environment of its own.
 label-studio: setup .venv-label-studio/installed
@@ -35,10 +35,11 @@ label-studio: setup .venv-label-studio/installed
 # A real server and a real browser; where Debian's chromium is missing it is installed, which takes root.
 test-e2e: label-studio
 	command -v chromedriver >/dev/null || { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq chromium chromium-driver >/dev/null; }
-	$(BIN)/pytest tests/test_annotation_e2e.py tests/test_dashboards_e2e.py
+	$(BIN)/pytest tests/*_e2e.py
 
+# Push and pull beside the bare import and export, at this many comparisons of three answers (10 minutes when idle).
 test-load: label-studio
-	PALATE_LOAD=1 $(BIN)/pytest tests/test_annotation_load.py -s
+	PALATE_LOAD=$${PALATE_LOAD:-10000} $(BIN)/pytest tests/test_annotation_load.py -s
 
 # Does a 95% interval cover 95%? Simulated truth, 1,000 studies a row, into docs/coverage.md (5 minutes). What does the
 # active design save? Into docs/active.md. Does a caption that scores better make a better video? Into docs/captions.md.

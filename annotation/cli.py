@@ -22,6 +22,13 @@ if TYPE_CHECKING:
 study_option = click.option("--study", required=True, help="name of the experiment")
 suite_option = click.option("--suite", required=True, help="the suite whose cases were answered")
 axis_option = click.option("--axis", default="overall", show_default=True, help="what is judged")
+gold_option = click.option(
+    "--gold",
+    type=click.IntRange(min=0),
+    default=0,
+    show_default=True,
+    help="pairs to add whose answer is known: a video beside a ruined copy of itself",
+)
 seed_option = click.option("--seed", default=0, show_default=True)
 
 
@@ -40,20 +47,34 @@ for _command in (serve, push, pull, watch, quality):
 @click.option("--baseline", required=True, help="the system to compare it with")
 @suite_option
 @click.option("--repeat", default=0.1, show_default=True, help="share of the pairs to show twice, sides swapped")
+@gold_option
 @seed_option
 @store_option
 @json_option
 def plan(
-    study: str, candidate: str, baseline: str, suite: str, repeat: float, seed: int, store: str, as_json: bool
+    study: str,
+    candidate: str,
+    baseline: str,
+    suite: str,
+    repeat: float,
+    gold: int,
+    seed: int,
+    store: str,
+    as_json: bool,
 ) -> None:
-    """Choose the pairs of two systems to show, blind and balanced."""
+    """Choose the pairs of two systems to show, blind and balanced.
+
+    Repeats and gold pairs examine the people: `annotate quality` reads them, and no report counts them.
+    """
     from annotation.design import versus
+    from annotation.gold import gold_pairs
     from palate.records import Comparison
     from palate.store import Store
 
     with Store(store, create=False) as record:
         new, old = (_samples(record, suite, system) for system in (candidate, baseline))
-        chosen = versus(study, new, old, seed, repeat=repeat)
+        known = gold_pairs([*new, *old], gold, record.media, seed)
+        chosen = versus(study, new, old, seed, known, repeat)
         ids = {one.id for one in chosen.comparisons}
         pairs = {(one.candidate, one.baseline) for one in chosen.comparisons}
         for one in record.select(Comparison, study=study):
@@ -61,12 +82,13 @@ def plan(
                 raise DataError(
                     f"study {study} already shows these samples otherwise", "give this plan its own --study"
                 )
+        record.add(worse for _, worse in known)
         added = record.add(chosen.comparisons)
     repeats = sum(one.role == "repeat" for one in chosen.comparisons)
-    facts = {"comparisons": len(ids), "repeats": repeats, "failed": chosen.failed, "unpaired": chosen.unpaired}
-    text = (
-        f"{len(ids)} comparisons, {repeats} of them repeats; {chosen.failed} samples failed, {chosen.unpaired} unpaired"
-    )
+    facts = {"comparisons": len(ids), "repeats": repeats, "gold": gold}
+    facts |= {"failed": chosen.failed, "unpaired": chosen.unpaired}
+    text = f"{len(ids)} comparisons, {repeats} of them repeats and {gold} gold; "
+    text += f"{chosen.failed} samples failed, {chosen.unpaired} unpaired"
     _tell(as_json, study, text, facts, added)
 
 
@@ -120,25 +142,40 @@ def knockout(
 @suite_option
 @click.option("--budget", type=click.IntRange(min=1), required=True, help="how many comparisons to add")
 @click.option("--repeat", default=0.1, show_default=True, help="share of the pairs to show twice, sides swapped")
+@gold_option
 @axis_option
 @seed_option
 @store_option
 @json_option
-def rank(study: str, suite: str, budget: int, repeat: float, axis: str, seed: int, store: str, as_json: bool) -> None:
+def rank(
+    study: str,
+    suite: str,
+    budget: int,
+    repeat: float,
+    gold: int,
+    axis: str,
+    seed: int,
+    store: str,
+    as_json: bool,
+) -> None:
     """Choose the next pairs among all systems of a suite, where it is least certain which system is best.
 
     Each run adds a round, led by the judgements so far.
     """
     from annotation.active import next_round
+    from annotation.gold import RUINED, gold_pairs
     from palate.records import Case, Comparison, Judgement, Sample
     from palate.store import Store
 
     with Store(store, create=False) as record:
         cases = [case.id for case in record.select(Case, suite=suite)]
-        samples = list(record.select(Sample, case=cases))
+        samples = [one for one in record.select(Sample, case=cases) if one.system != RUINED]
         asked = list(record.select(Comparison, study=study))
         judgements = record.select(Judgement, comparison=[one.id for one in asked])
-        added = record.add(next_round(study, samples, asked, judgements, budget, seed, axis, repeat=repeat))
+        known = gold_pairs(samples, gold, record.media, seed + len(asked))  # others each round
+        chosen = next_round(study, samples, asked, judgements, budget, seed, axis, known, repeat)
+        record.add(worse for _, worse in known)
+        added = record.add(chosen)
     _tell(as_json, study, f"{len(asked)} comparisons before", {"before": len(asked)}, added)
 
 
@@ -150,12 +187,15 @@ def rank(study: str, suite: str, budget: int, repeat: float, axis: str, seed: in
 def simulate(study: str, recipe: str | None, overrides: tuple[str, ...], store: str, as_json: bool) -> None:
     """Let simulated people judge what they have not judged of a study, by the scores of its samples.
 
+    To them the ruined copies of gold pairs are the worst there is: 0 in everything.
+
     Settings: people, overlap, seed, taste.* and features.*, as in `people=8 taste.tie=2.0`.
     """
     from annotation.design import assign
+    from annotation.gold import RUINED
     from annotation.simulate import Population, Simulation, measured
     from palate.config import load
-    from palate.records import Judgement, Score
+    from palate.records import Judgement, Sample, Score
     from palate.store import Store
 
     told = load(Simulation, Path(recipe) if recipe else None, overrides)
@@ -168,6 +208,8 @@ def simulate(study: str, recipe: str | None, overrides: tuple[str, ...], store: 
         due = [one for one in comparisons.values() if one.id not in judged]
         shown = {sample for one in due for sample in (one.candidate, one.baseline)}
         features = measured(record.select(Score, sample=shown, scorer=list(told.features)), told.features)
+        ruined = record.select(Sample, id=shown, system=RUINED)
+        features |= {one.id: dict.fromkeys(told.features.values(), 0.0) for one in ruined}
         lists = assign(due, population.annotators, told.overlap, told.seed)
         given = [population.judge(comparisons[one], features, person) for person, own in lists.items() for one in own]
         added = record.add(given)

@@ -1,11 +1,12 @@
 """Whether to believe them: what each annotator's answers say about the annotator, and what follows from it.
 
 Answers are -1, 0, 1 (bad, same, good), from the candidate's side; `side` turns them into left and right. Nothing here
-removes a vote: a verdict about a person is a number between 0 and 1 that votes may be weighed with, and its reason.
+removes a vote: a verdict about a person is a number between 0 and 1 that votes may be weighed with, and its reason;
+`reconsidered` counts good / same / bad again with these weights.
 
 A person's reliability comes from Dawid and Skene (1979): every comparison has a true answer and every person a
-confusion matrix, both estimated by expectation maximisation from the votes alone. crowd-kit does it too, over a pandas
-that `annotation` may not import; the tests check that the likelihood climbs and that planted people are found.
+confusion matrix, both estimated by expectation maximisation from the votes alone. crowd-kit does it too, over
+transformers and scikit-learn that nothing else here needs; the tests check that its answer is ours.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -20,8 +21,10 @@ from scipy.special import softmax
 
 from palate.config import Settings
 from palate.errors import DataError
+from palate.gsb import Contest, contests, set_aside
 from palate.records import OVERALL, UNKNOWN_ANNOTATOR, Axis, Comparison, Estimate, Judgement, Side, Verdict
 from palate.stats.agreement import alpha, count_table
+from palate.votes import Votes
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int_]
@@ -44,6 +47,11 @@ class Rule(Settings):
     gold: float = Field(default=0.6, ge=0, le=1, description="asked again when surely below this on known answers")
     side_p: float = Field(default=0.001, gt=0, lt=1, description="weighs half when a side is favoured at this p")
     smoothing: float = Field(default=1.0, gt=0, description="votes added to each cell of a confusion matrix")
+
+    @property
+    def name(self) -> str:
+        """The rule as every number that follows from it quotes it."""
+        return ", ".join(f"{name}={value:g}" for name, value in self if name != "axis")
 
 
 @dataclass(frozen=True)
@@ -193,13 +201,17 @@ def table(answers: Answers, rule: Rule) -> list[Annotator]:
     """
     normal = ~answers.gold
     unit, person = (np.unique(labels, return_inverse=True)[1] for labels in (answers.pair, answers.annotator))
-    skill = dawid_skene(unit[normal], person[normal], answers.outcome[normal] + 1, rule.smoothing)
-    score = np.log(np.maximum(skill.truth, 1e-12))
+    score, confusion = np.zeros((unit.max() + 1, KINDS)), np.ones((person.max() + 1, KINDS, KINDS))
+    if normal.any():  # gold may hold pairs and people of its own
+        units, unit_code = np.unique(unit[normal], return_inverse=True)
+        people, person_code = np.unique(person[normal], return_inverse=True)
+        skill = dawid_skene(unit_code, person_code, answers.outcome[normal] + 1, rule.smoothing)
+        score[units], confusion[people] = np.log(np.maximum(skill.truth, 1e-12)), skill.confusion
     rows = []
     for code, name in enumerate(np.unique(answers.annotator)):
         own = np.flatnonzero(person == code)
         judged = own[normal[own]]
-        others = score[unit[judged]] - np.log(np.maximum(skill.confusion[code, :, answers.outcome[judged] + 1], 1e-12))
+        others = score[unit[judged]] - np.log(np.maximum(confusion[code, :, answers.outcome[judged] + 1], 1e-12))
         rows.append(_judged(_measured(answers, str(name), own, judged, unit, person, others), rule))
     return rows
 
@@ -221,6 +233,22 @@ def alphas(answers: Answers) -> dict[Literal["nominal", "ordinal"], Estimate]:
 def weights(rows: Sequence[Annotator]) -> dict[str, float]:
     """Annotator -> what a vote of theirs counts; those at 0 are to be left out."""
     return {row.name: row.weight for row in rows}
+
+
+def reconsidered(votes: Votes, rows: Sequence[Annotator]) -> list[tuple[Contest, Contest | None]]:
+    """Good / same / bad of each pair of systems: every verdict alike, and weighed by whose it is.
+
+    Args:
+        votes: on one axis, all of people or all simulated.
+
+    Returns:
+        None for the second where nobody who judged the pair weighs anything; nothing at all where no votes compare
+        two systems.
+    """
+    if len(votes) == set_aside(votes):
+        return []
+    weighed = {(one.candidate, one.baseline): one for one in contests(votes, "weighted", weights=weights(rows))}
+    return [(one, weighed.get((one.candidate, one.baseline))) for one in contests(votes)]
 
 
 def _measured(

@@ -10,7 +10,8 @@ from palate.cli import json_option, settings_options, store_option
 from palate.errors import DataError
 
 if TYPE_CHECKING:
-    from annotation.quality import Annotator
+    from annotation.quality import Annotator, Rule
+    from palate.gsb import Contest
     from palate.records import Estimate
 
 
@@ -22,16 +23,18 @@ if TYPE_CHECKING:
 def quality(study: str, recipe: Path | None, overrides: tuple[str, ...], store: str, as_json: bool) -> None:
     """Say of each annotator how far to believe them, and who is weighed down, asked again or left out.
 
-    Settings: axis, votes, reliable, gold, side_p, smoothing. Votes stay as they are; simulated people are not mixed in
-    with others unless there are no others.
+    Settings: axis, votes, reliable, gold, side_p, smoothing. Votes stay as they are: good / same / bad is counted both
+    with every verdict alike and weighed by this rule. Simulated people are not mixed in with others unless there are no
+    others.
     """
     import json
     from dataclasses import asdict
 
     from annotation.export import seconds
-    from annotation.quality import Rule, alphas, answers, table
+    from annotation.quality import Rule, alphas, answers, reconsidered, table
     from palate.config import load
     from palate.records import Comparison, Judgement, Sample
+    from palate.report import figures
     from palate.store import Store
 
     rule = load(Rule, recipe, overrides)
@@ -46,16 +49,29 @@ def quality(study: str, recipe: Path | None, overrides: tuple[str, ...], store: 
         length = {name: float(seconds(record.media.path(name))) for name in {one.media for one in samples if one.media}}
         lengths = {one.id: length[one.media] for one in samples if one.media}
         found = answers(comparisons, people or given, lengths, rule.axis)
-    rows, alpha = table(found, rule), alphas(found)
+        rows, alpha = table(found, rule), alphas(found)
+        votes = record.votes(study=study, axis=rule.axis)
+        pairs = reconsidered(votes.select(votes.simulated == (not people)), rows)
+        shown = figures([one for one, _ in pairs], [], [], {"study": study})
+        shown += figures([one for _, one in pairs if one], [], [], {"study": study, "rule": rule.name})
+        record.add(shown)
     if as_json:
         facts = {"annotators": [asdict(row) for row in rows], "alpha": alpha, "simulated": not people}
+        facts["figures"] = [{"id": one.id, **one.model_dump(mode="json")} for one in shown]
         click.echo(json.dumps(facts, default=lambda one: one.model_dump(mode="json")))
     else:
-        click.echo(_text(rows, alpha, rule.axis, simulated=not people))
+        click.echo(_text(rows, alpha, pairs, rule, simulated=not people))
 
 
-def _text(rows: "list[Annotator]", alpha: "Mapping[Any, Estimate]", axis: str, simulated: bool) -> str:
+def _text(
+    rows: "list[Annotator]",
+    alpha: "Mapping[Any, Estimate]",
+    pairs: "list[tuple[Contest, Contest | None]]",
+    rule: "Rule",
+    simulated: bool,
+) -> str:
     from palate.report_text import table
+    from palate.stats.wins import Form
 
     head = ["annotator", "votes", "gold", "left", "p left", "ties", "repeats alike", "as most", "pace"]
     cells = [
@@ -78,10 +94,21 @@ def _text(rows: "list[Annotator]", alpha: "Mapping[Any, Estimate]", axis: str, s
     kind = "SIMULATED people" if simulated else "people"
     agreed = ", ".join(f"{metric} {_shown(one)}" for metric, one in alpha.items())
     foot = (
-        f"{kind} on {axis}. Krippendorff's alpha: {agreed}.\n"
+        f"{kind} on {rule.axis}. Krippendorff's alpha: {agreed}.\n"
         "Pace is the time taken over the clip's length. Reliability: 0 is guessing, 1 always right."
     )
-    return f"{table([*head, 'reliability', 'weight', 'advice'], cells)}\n\n{foot}"
+    parts = [table([*head, "reliability", "weight", "advice"], cells), foot]
+    if pairs:
+        forms = {Form.NET: "net (G-B)/N", Form.RATIO: "ratio (G+S)/(B+S)"}
+        counted = [
+            [one.candidate, one.baseline, str(one.good), str(one.same), str(one.bad)]
+            + ["–" if each is None else _shown(each.forms[form]) for form in forms for each in (one, weighed)]
+            for one, weighed in pairs
+        ]
+        both = [f"{name}{how}" for name in forms.values() for how in ("", ", weighted")]
+        parts.append(table(["candidate", "baseline", "G", "S", "B", *both], counted))
+        parts.append(f"Weighted: a verdict counts its annotator's weight, by the rule {rule.name}. Nothing is removed.")
+    return "\n\n".join(parts)
 
 
 def _shown(estimate: "Estimate") -> str:

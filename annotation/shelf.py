@@ -3,7 +3,6 @@
 import html
 import os
 import re
-from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -14,9 +13,19 @@ from annotation.design import blind_name
 from annotation.export import export_video, seconds
 from annotation.studio import Home
 from palate.media import MediaFolder
-from palate.records import Case, Comparison, Side
+from palate.records import Case, Side
 
 _FILE = re.compile(r"[0-9a-f]{64}\.(mp4|wav|png)")
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A comparison as it is shown: its id, its case's, and the videos on both sides."""
+
+    id: str
+    case: str
+    left: str
+    right: str
 
 
 @dataclass
@@ -29,26 +38,20 @@ class Shelf:
     lengths: dict[str, Fraction] = field(default_factory=dict)
     clean: dict[tuple[str, Fraction], str] = field(default_factory=dict)
 
-    def task(self, comparison: Comparison, case: Case, media: Mapping[str, str]) -> dict[str, str]:
-        """What Label Studio is told of a comparison.
-
-        Args:
-            media: sample id -> its video; it has both of the comparison's.
+    def task(self, pair: Pair, case: Case) -> dict[str, str]:
+        """What Label Studio is told of a pair.
 
         Raises:
             MediaError: a video is missing, cannot be read, or not be exported.
         """
-        left, right = (
-            media[comparison.candidate if comparison.candidate_side == side else comparison.baseline] for side in Side
-        )
-        period = max(self._length(left), self._length(right))
+        period = max(self._length(pair.left), self._length(pair.right))
         return {
-            "pair": self.home.opaque("pair", comparison.id),
+            "pair": self.home.opaque("pair", pair.id),
             "prompt": case.prompt,
-            "left": self._video(left, blind_name(comparison.id, Side.LEFT, self.home.salt), period),
-            "right": self._video(right, blind_name(comparison.id, Side.RIGHT, self.home.salt), period),
+            "left": self._video(pair.left, blind_name(pair.id, Side.LEFT, self.home.salt), period),
+            "right": self._video(pair.right, blind_name(pair.id, Side.RIGHT, self.home.salt), period),
             "references": "".join(
-                self._reference(handle, value, self.home.opaque("reference", comparison.id, handle))
+                self._reference(handle, value, self.home.opaque("reference", pair.id, handle))
                 for handle, value in case.conditions.items()
             ),
         }

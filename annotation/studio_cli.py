@@ -4,7 +4,7 @@ import os
 import signal
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -142,7 +142,7 @@ def watch(
             number = until_stopped.enter_context(listening(host, int(port), secret, news.set))
             address = callback or f"http://{host}:{number}/"
             arrangement = client.call_on_answers(project.id, address, {HEADER: secret})
-            until_stopped.callback(client.call_no_more, arrangement)
+            until_stopped.callback(_take_leave, client, arrangement)
             click.echo(f"study {study}: {client.url} calls {address}")
         if until_done:
             click.echo(f"study {study} waits for answers at {client.url}/projects/{project.id}/data?labeling=1")
@@ -156,6 +156,14 @@ def watch(
                 break
             time.sleep(PAUSE)
             news.wait(every)
+
+
+def _take_leave(client: "Client", arrangement: int) -> None:
+    """Ask for no more calls; of a server that is gone nothing need be asked, and the next watch replaces this one's."""
+    from annotation.client import StudioError
+
+    with suppress(StudioError):
+        client.call_no_more(arrangement)
 
 
 @contextmanager

@@ -11,18 +11,22 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
 
+from sqlalchemy import select
+
 from annotation.answers import REFUSED, WITHDRAWN, changes, judgements, standing
 from annotation.client import Client, Project, StudioError
 from annotation.interface import Question, axes_of, guide_html, labelling_xml
-from annotation.shelf import Shelf
+from annotation.shelf import Pair, Shelf
 from annotation.studio import Home
 from palate.errors import DataError
-from palate.records import Case, Comparison, Judgement, Sample
+from palate.records import Case, Comparison, Judgement, Side
+from palate.schema import TABLES
 from palate.store import Store
 
 T = TypeVar("T")
 
 CHUNK = 1000  # tasks in one request, and so the most that a kill can undo
+NAMED = 500  # tasks named in one request; the server refuses one with more than 1,000 parameters
 AGAIN = timedelta(minutes=1)  # read once more by the next pull, for answers that were being written during this one
 
 
@@ -62,7 +66,7 @@ def push(
         StudioError: the server cannot be reached or refuses; what has arrived stays, and need not go again.
         MediaError: a video is missing or cannot be read.
     """
-    due = {home.opaque("pair", one.id): one for one in store.select(Comparison, study=study) if one.candidate_side}
+    due = {home.opaque("pair", one.id): one for one in _pairs(store, study)}
     if not due:
         raise DataError(f"study {study} has no pair of videos to show", "plan it first with `palate annotate plan`")
     project = _project(home, client, study, asked, overlap)
@@ -73,13 +77,9 @@ def push(
     client.serve_folder(project.id, str(folder.absolute()))
     shelf = Shelf(store.media, home, folder)
 
-    def tasks(part: Sequence[Comparison]) -> list[dict[str, str]]:
-        shown = {sample for one in part for sample in (one.candidate, one.baseline)}
-        media = {one.id: one.media for one in store.select(Sample, id=shown) if one.media}
+    def tasks(part: Sequence[Pair]) -> list[dict[str, str]]:
         cases = {one.id: one for one in store.select(Case, id={one.case for one in part})}
-        return [
-            shelf.task(one, cases[one.case], media) for one in part if one.candidate in media and one.baseline in media
-        ]
+        return [shelf.task(one, cases[one.case]) for one in part]
 
     def send(tasks: Sequence[dict[str, str]]) -> int:
         client.add(project.id, tasks)
@@ -87,7 +87,7 @@ def push(
         return len(tasks)
 
     # By name, which is as good as at random: the order says nothing of cases, systems, gold or repeats.
-    parts = _parts([due[pair] for pair in sorted(due)])
+    parts = _parts([due[pair] for pair in sorted(due)], CHUNK)
     with ThreadPoolExecutor(1) as sender:  # the next tasks are made while the server takes these
         return sum(sender.map(send, map(tasks, parts)))
 
@@ -108,7 +108,7 @@ def pull(store: Store, study: str, home: Home, client: Client, everything: bool 
         tasks = client.annotated(project.id)
     else:
         touched = client.touched(project.id, since)
-        tasks = [task for part in _parts(touched) for task in client.annotated(project.id, part)]
+        tasks = [task for part in _parts(touched, NAMED) for task in client.annotated(project.id, part)]
     comparisons = {home.opaque("pair", one.id): one for one in store.select(Comparison, study=study)}
     # Two tasks of one comparison are one: what a killed push sent may have arrived after it was sent again.
     given: dict[str, list[dict[str, Any]]] = defaultdict(list)
@@ -150,6 +150,20 @@ def pushed(client: Client, home: Home, study: str) -> Project:
     return project
 
 
+def _pairs(store: Store, study: str) -> Iterator[Pair]:
+    """The comparisons of a study that have two videos and a side, as columns, which takes half as long as records."""
+    asked, ours, theirs = TABLES["comparison"], TABLES["sample"].alias(), TABLES["sample"].alias()
+    statement = (
+        select(asked.c.id, asked.c.case, asked.c.candidate_side, ours.c.media, theirs.c.media)
+        .join_from(asked, ours, ours.c.id == asked.c.candidate)
+        .join(theirs, theirs.c.id == asked.c.baseline)
+        .where(asked.c.study == study, asked.c.candidate_side.is_not(None))
+        .where(ours.c.media.is_not(None), theirs.c.media.is_not(None))
+    )
+    for id, case, side, candidate, baseline in store.read(statement):
+        yield Pair(id, case, *((candidate, baseline) if side == Side.LEFT else (baseline, candidate)))
+
+
 def _project(home: Home, client: Client, study: str, asked: tuple[Question, ...], overlap: int) -> Project:
     """The study's project, made or changed where it has another page or overlap."""
     page = labelling_xml(asked)
@@ -161,8 +175,8 @@ def _project(home: Home, client: Client, study: str, asked: tuple[Question, ...]
     return project
 
 
-def _parts(things: Sequence[T]) -> Iterator[Sequence[T]]:
-    return (things[start : start + CHUNK] for start in range(0, len(things), CHUNK))
+def _parts(things: Sequence[T], size: int) -> Iterator[Sequence[T]]:
+    return (things[start : start + size] for start in range(0, len(things), size))
 
 
 def _folder(home: Home, study: str) -> str:

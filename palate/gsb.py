@@ -21,7 +21,7 @@ from palate.stats.ties import Ties
 from palate.stats.wins import Form
 from palate.votes import Labels, Votes
 
-Aggregation = Literal["pooled", "majority"]
+Aggregation = Literal["pooled", "majority", "weighted"]
 LEFT = "standing on the left"
 _OUTCOME = {Verdict.GOOD: wins.GOOD, Verdict.SAME: wins.SAME, Verdict.BOTH_BAD: wins.SAME, Verdict.BAD: wins.BAD}
 
@@ -46,9 +46,9 @@ class Basis:
 class Contest:
     """Two systems on one axis, in one slice of the cases ("" for all): counts, the four forms, and whether they differ.
 
-    `good`, `same` and `bad` count verdicts or majorities, as `aggregation` says; `both_bad` counts verdicts that are
-    among the `same`. `anytime` is the net with an interval that holds at every look; of pooled verdicts only. `p` is
-    two-sided for net = 0; `p_holm` is corrected over the axes of this pair and slice.
+    `good`, `same` and `bad` count verdicts or majorities, as `aggregation` says, whatever they weigh; `both_bad` counts
+    verdicts that are among the `same`. `anytime` is the net with an interval that holds at every look; of pooled
+    verdicts only. `p` is two-sided for net = 0; `p_holm` is corrected over the axes of this pair and slice.
     """
 
     basis: Basis
@@ -110,6 +110,7 @@ def contests(
     candidate: str | None = None,
     baseline: str | None = None,
     slices: Mapping[str, tuple[str, ...]] | None = None,
+    weights: Mapping[str, float] | None = None,
 ) -> list[Contest]:
     """Every pair of systems that met, on every axis, people's and simulated votes apart.
 
@@ -118,6 +119,8 @@ def contests(
 
     Args:
         slices: case id -> the slices it is in; None makes one slice of all.
+        weights: of weighted verdicts: annotator -> what a verdict of theirs counts, 1 for whoever is not in it. One
+            of 0 counts nothing, but stays among those that the number rests on; a contest of such alone is left out.
 
     Raises:
         DataError: no vote is left.
@@ -129,7 +132,8 @@ def contests(
     for name, part in _sliced(votes, slices):
         for rows in groups(part.simulated, part.candidate, part.baseline):
             pair = part.select(rows)
-            axes = [_contest(pair.select(at), name, aggregation) for at in groups(pair.axis)]
+            parts = [pair.select(at) for at in groups(pair.axis)]
+            axes = [_contest(one, name, aggregation, weights) for one in parts if _weight(one, weights).any()]
             tested = {one.basis.axis: one.p for one in axes if one.p is not None}
             corrected = dict(zip(tested, wins.holm(list(tested.values())).tolist()))
             found += [replace(one, p_holm=corrected.get(one.basis.axis)) for one in axes]
@@ -243,13 +247,18 @@ def set_aside(votes: Votes) -> int:
     return len(votes) - len(_ordinary(votes))
 
 
-def _contest(votes: Votes, name: str, aggregation: Aggregation) -> Contest:
-    outcome = outcomes(votes)
+def _contest(votes: Votes, name: str, aggregation: Aggregation, weights: Mapping[str, float] | None) -> Contest:
+    outcome, people = outcomes(votes), _people(votes)
     if aggregation == "majority":
         ballots = wins.majority(outcome, votes.case.codes, votes.comparison.codes)
+    elif aggregation == "weighted":
+        weight = _weight(votes, weights)
+        at = weight > 0
+        ballots = wins.weighted(outcome[at], votes.case.codes[at], None if people is None else people[at], weight[at])
     else:
-        ballots = wins.pooled(outcome, votes.case.codes, _people(votes))
-    good, same, bad = (int(total) for total in ballots.totals)
+        ballots = wins.pooled(outcome, votes.case.codes, people)
+    given = np.array([(outcome == kind).sum() for kind in (wins.GOOD, wins.SAME, wins.BAD)])
+    good, same, bad = (int(total) for total in (ballots.totals if aggregation == "majority" else given))
     return Contest(
         basis=basis_of(votes),
         candidate=votes.candidate.at(0),
@@ -286,6 +295,10 @@ def _ordinary(votes: Votes) -> Votes:
 
 def _compares(votes: Votes) -> NDArray[np.bool_]:
     return (votes.role == "normal") & (votes.candidate != votes.baseline)
+
+
+def _weight(votes: Votes, weights: Mapping[str, float] | None) -> NDArray[np.float64]:
+    return np.array([(weights or {}).get(name, 1.0) for name in votes.annotator.names])[votes.annotator.codes]
 
 
 def _people(votes: Votes) -> NDArray[np.int32] | None:

@@ -26,7 +26,7 @@ R = TypeVar("R", bound=Record)
 SHOWN = 3  # rows of a group that are printed unless all are asked for
 
 _JUDGED_BY = {"study", "axis", "by", "slice", "candidate", "baseline", "system", "aggregation"}
-_JUDGED_BY |= {"scorer", "ties", "side", "raters", "style", "effect"}  # which name a number, and choose no rows
+_JUDGED_BY |= {"scorer", "ties", "side", "raters", "style", "effect", "rule"}  # which name a number, and choose no rows
 _SCORED_BY = {"scorer", "suite", "split", "by", "slice", "candidate", "baseline", "system"}
 _RUN_BY = {"run", "sweep", "hold_out", "drop_highest", "budgets", "near", "replicates", "seed"}
 SWEEP = "scaling sweep"  # the task of a sweep's runs

@@ -38,6 +38,7 @@ REAL = (
 SECRETS = ("kling-secret", "veo-secret", "candidate", "baseline", "seed", "gold", "repeat", "aliyun", "lavf", "x264")
 STUDY = "kling-secret against veo-secret"
 ASKED = questions("shapes")
+REASON = "because of the hands"
 KEYS = dict(zip([question.axis for question in ASKED], ("123", "qwe", "asd", "zxc")))
 
 
@@ -111,8 +112,9 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
             yield World(store, home, client, comparisons)
 
 
-@pytest.fixture
-def browser() -> Iterator[Any]:
+@contextmanager
+def browsing() -> Iterator[Any]:
+    """A headless Chromium of one person."""
     webdriver = pytest.importorskip("selenium.webdriver")
     chromium, driver = shutil.which("chromium"), shutil.which("chromedriver")
     if not chromium or not driver:
@@ -122,12 +124,13 @@ def browser() -> Iterator[Any]:
     for argument in ("--headless=new", "--no-sandbox", "--disable-dev-shm-usage", "--window-size=1500,1300"):
         options.add_argument(argument)
     opened = webdriver.Chrome(options=options, service=webdriver.ChromeService(driver))
-    opened.implicitly_wait(120)
-    yield opened
-    opened.quit()
+    try:
+        yield opened
+    finally:
+        opened.quit()
 
 
-def until(told: Any, seconds: float = 120) -> Any:
+def until(told: Any, seconds: float = 300) -> Any:
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         if found := told():
@@ -136,12 +139,16 @@ def until(told: Any, seconds: float = 120) -> Any:
     raise AssertionError(f"it did not come to pass within {seconds} s")
 
 
+def find(browser: Any, by: str, what: str) -> Any:
+    """The first such element, as soon as there is one: the driver's own wait must be shorter than its connection's."""
+    return until(lambda: browser.find_elements(by, what))[0]
+
+
 def sign_up(browser: Any, world: World, person: str) -> None:
-    browser.get(f"{world.client.url}/logout")  # whoever labelled before
     browser.get(world.client.invitation())
-    browser.find_element("name", "email").send_keys(person)
-    browser.find_element("name", "password").send_keys("a-long-password-1")
-    browser.find_element("css selector", "form").submit()
+    find(browser, "name", "email").send_keys(person)
+    find(browser, "name", "password").send_keys("a-long-password-1")
+    find(browser, "css selector", "form").submit()
     until(lambda: "signup" not in browser.current_url)
 
 
@@ -149,11 +156,43 @@ def times(browser: Any) -> list[float]:
     return browser.execute_script("return [...document.querySelectorAll('video')].map(v => v.currentTime)")
 
 
-def shown(browser: Any) -> tuple[str, str]:
-    """The opaque names of the videos on the left and on the right; of one that is not there yet, an empty one."""
-    script = "return [...document.querySelectorAll('video')].map(v => v.readyState > 0 ? v.currentSrc : '')"
-    names = [(re.findall(r"[0-9a-f]{64}", source) or [""])[-1] for source in browser.execute_script(script)]
-    return names[0] if names else "", names[-1] if names else ""
+def shown(browser: Any) -> frozenset[str]:
+    """The opaque names of the videos that are there: in the page's source they stand in any order."""
+    script = "return [...document.querySelectorAll('video')].filter(v => v.readyState > 0).map(v => v.currentSrc)"
+    return frozenset(name for source in browser.execute_script(script) for name in re.findall(r"[0-9a-f]{64}", source))
+
+
+def drawn(browser: Any) -> tuple[list[np.ndarray], dict[str, np.ndarray]]:
+    """Mean colours: of what is drawn on the screen, from left to right, and of each video's frame, by opaque name."""
+    script = """
+        const mean = (picture, width, height) => {
+            const sheet = document.createElement('canvas');
+            sheet.width = sheet.height = 8;
+            sheet.getContext('2d').drawImage(picture, 0, 0, width, height, 0, 0, 8, 8);
+            const sums = [0, 0, 0, 0];
+            sheet.getContext('2d').getImageData(0, 0, 8, 8).data.forEach((value, at) => sums[at % 4] += value);
+            return sums.slice(0, 3).map(sum => 255 * sum / sums[3]);
+        };
+        const screens = [...document.querySelectorAll('.stage canvas')];
+        screens.sort((one, other) => one.getBoundingClientRect().x - other.getBoundingClientRect().x);
+        const videos = [...document.querySelectorAll('video')];
+        return [screens.map(one => mean(one, one.width, one.height)),
+                videos.map(one => [one.currentSrc, mean(one, one.videoWidth, one.videoHeight)])];
+    """
+    screens, videos = browser.execute_script(script)
+    names = {re.findall(r"[0-9a-f]{64}", source)[-1]: np.array(colour) for source, colour in videos}
+    return [np.array(colour) for colour in screens], names
+
+
+def assert_sides(browser: Any, left: str, right: str) -> bool:
+    """That the video of this name is drawn on the left and that one on the right; False where they look too alike."""
+    screens, videos = drawn(browser)
+    apart = np.abs(videos[left] - videos[right]).max()
+    if apart < 20:
+        return False
+    for screen, name in zip(screens, (left, right), strict=True):
+        assert np.abs(screen - videos[name]).max() < apart / 2
+    return True
 
 
 def chosen(browser: Any) -> int:
@@ -231,21 +270,21 @@ def play_in_step(browser: Any) -> float:
 
 def label_all(browser: Any, world: World, answers: str, skip_first: bool) -> dict[str, dict[str, str]]:
     """Answer every comparison with the keyboard: comparison -> axis -> the side pressed; nothing for a skip."""
-    names = {
-        (blind_name(id, Side.LEFT, world.home.salt), blind_name(id, Side.RIGHT, world.home.salt)): id
-        for id in world.comparisons
-    }
+    sides = {id: [blind_name(id, side, world.home.salt) for side in Side] for id in world.comparisons}
+    names = {frozenset(both): id for id, both in sides.items()}
     browser.get(f"{world.client.url}/projects/{world.project}/data?labeling=1")
-    browser.find_element("css selector", "[aria-label='Close modal']").click()  # the guide, which opens by itself
+    find(browser, "css selector", "[aria-label='Close modal']").click()  # the guide, which opens by itself
     pressed: dict[str, dict[str, str]] = {}
     apart: list[float] = []
+    told_apart = 0
     for turn in range(len(world.comparisons)):
         comparison = until(lambda: (found := names.get(shown(browser))) not in pressed and found)
         until(lambda: len(browser.find_elements("css selector", "[aria-label='Play']")) == 2)
-        assert not browser.find_element("class name", "lsf-sidepanels__wrapper_align_right").is_displayed()
+        assert not find(browser, "class name", "lsf-sidepanels__wrapper_align_right").is_displayed()
         time.sleep(1)  # keys that come before the page has settled are lost
         if picture := os.environ.get("PALATE_SCREENSHOTS"):
             browser.save_screenshot(f"{picture}/{turn}-{comparison}.png")
+        told_apart += assert_sides(browser, *sides[comparison])
         if turn < 3:
             apart.append(play_in_step(browser))
         if skip_first and not pressed:
@@ -256,20 +295,22 @@ def label_all(browser: Any, world: World, answers: str, skip_first: bool) -> dic
         order = {axis: int(answers[(turn + place) % len(answers)]) for place, axis in enumerate(KEYS)}
         tick(browser, (KEYS[axis][choice] for axis, choice in order.items()))
         if turn == len(world.comparisons) - 1:
-            browser.find_element("css selector", "textarea").send_keys(f"because of {comparison}")
+            find(browser, "css selector", "textarea").send_keys(REASON)
         submit(browser)
         pressed[comparison] = {axis: ("left", "same", "right")[choice] for axis, choice in order.items()}
     print(f"largest distance between the videos: {1000 * max(apart):.0f} ms")
     assert max(apart) < 0.1
+    assert told_apart or not REAL.is_dir()
     until(lambda: not browser.execute_script("return document.querySelectorAll('video').length"))
     return pressed
 
 
-def test_two_people_label_and_the_record_says_what_they_pressed(world, browser):
+def test_two_people_label_and_the_record_says_what_they_pressed(world):
     pressed = {}
     for person, answers in (("ann@example.com", "0122"), ("bob@example.com", "2010")):
-        sign_up(browser, world, person)
-        pressed[person] = label_all(browser, world, answers, skip_first=person.startswith("bob"))
+        with browsing() as browser:
+            sign_up(browser, world, person)
+            pressed[person] = label_all(browser, world, answers, skip_first=person.startswith("bob"))
     found = pull(world.store, STUDY, world.home, world.client)
     answers = 2 * len(world.comparisons)
     assert (found.annotations, found.refused, found.added) == (answers, 0, answers)
@@ -281,7 +322,7 @@ def test_two_people_label_and_the_record_says_what_they_pressed(world, browser):
             assert row.seconds
             assert row.seconds > 0
             assert row.skip == (None if answers else "cannot tell")
-            assert row.reasons == (f"because of {id}" if id == list(own)[-1] else "")
+            assert row.reasons == (REASON if id == list(own)[-1] else "")
             turned = {"same": Verdict.SAME, side: Verdict.GOOD}
             assert row.verdicts == {axis: turned.get(answer, Verdict.BAD) for axis, answer in answers.items()}
     assert not rows
@@ -429,6 +470,17 @@ def test_a_push_that_was_killed_is_finished_by_the_next(world, monkeypatch):
     project = world.client.project(title(world.home, study))
     assert project
     assert len(world.client.pairs(project.id)) == project.tasks == len(world.comparisons)
+
+
+def test_a_pull_reads_more_changed_tasks_than_one_request_may_name(world):
+    study, one = "a large study", next(iter(world.comparisons.values()))
+    sample = world.store.get(one.candidate)
+    many = [sample.model_copy(update={"seed": number}) for number in range(1100, 2200)]
+    asked = [one.model_copy(update={"study": study, "candidate": other.id}) for other in many]
+    world.store.add([*many, *asked])
+    assert push(world.store, study, world.home, world.client, ASKED, overlap=1) == len(many)
+    for _ in range(2):  # to the second all of them are new, since they were made within a minute of the first
+        assert pull(world.store, study, world.home, world.client).added == 0
 
 
 def test_a_wrong_token_is_refused_and_never_told(world):

@@ -23,5 +23,5 @@ def demo(out: Path, recipe: Path | None, overrides: tuple[str, ...]) -> None:
     from palate.demo.people import served
 
     told = load(DemoRecipe, recipe, overrides)
-    with served(out) if told.judges == "label-studio" else nullcontext():
+    with served(out, told.port) if told.judges == "label-studio" else nullcontext():
         run(told, out)

@@ -41,6 +41,7 @@ class DemoRecipe(Settings):
     lessons: int = 11  # people who judge a comparison to learn from; what few votes cannot tell apart teaches noise
     overlap: int = 6  # people who judge any other
     judges: Literal["simulated", "label-studio"] = "simulated"  # or whoever signs up at the link that is shown
+    port: int = 8080  # where they do
     contrasts: int = 3  # pairs to learn from, a prompt
     margin: float = 0.35  # smallest lead of a winner, as a share of the votes
     steps: int = 240
@@ -104,8 +105,9 @@ class Loop:
     def judge(self, study: str, seed: int, overlap: int) -> None:
         """Has whoever judges answer what is not answered yet of a study."""
         if self.recipe.judges == "label-studio":
-            self._run("annotate", "push", "--study", study, "--overlap", str(overlap))
-            self._run("annotate", "watch", "--study", study, "--until-done")
+            at = ("--study", study, "--url", f"http://127.0.0.1:{self.recipe.port}")
+            self._run("annotate", "push", *at, "--overlap", str(overlap))
+            self._run("annotate", "watch", *at, "--until-done")
         else:
             people = (f"people={self.recipe.people}", f"overlap={overlap}", f"seed={seed}")
             self._run("annotate", "simulate", "--study", study, *people)

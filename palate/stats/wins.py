@@ -84,7 +84,7 @@ def pooled(outcome: ArrayLike, prompt: ArrayLike, annotator: ArrayLike | None = 
     return _ballots("pooled", outcome, prompt, annotator, None)
 
 
-def weighted(outcome: ArrayLike, prompt: ArrayLike, annotator: ArrayLike, weight: ArrayLike) -> Ballots:
+def weighted(outcome: ArrayLike, prompt: ArrayLike, annotator: ArrayLike | None, weight: ArrayLike) -> Ballots:
     """Every verdict counts as much as `weight` (n,), its annotator's, says. Raises DataError for a weight <= 0."""
     return _ballots("weighted", outcome, prompt, annotator, weight)
 

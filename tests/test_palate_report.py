@@ -6,13 +6,16 @@ import pytest
 from click.testing import CliRunner
 
 from annotation.votes import fetv
+from palate.accords import accords
+from palate.digest import digest
 from palate.errors import DataError
-from palate.gsb import accords, contests, set_aside, slices, standings
-from palate.provenance import digest, walk
+from palate.gsb import Contests, contests, slices
+from palate.provenance import walk
 from palate.records import UNKNOWN_ANNOTATOR, Case, Comparison, Figure, Judgement, Sample, Score, Side
 from palate.report import figures, score_difference, score_figure
 from palate.report_cli import report
 from palate.report_text import gsb_text, table
+from palate.standings import standings
 from palate.stats.wins import Form, holm
 from palate.store import Store
 from palate.style import style
@@ -66,6 +69,12 @@ def both_ways(record, verdicts, people=("ann", "bob")):
     return record.votes()
 
 
+def aside(votes):
+    contests = Contests()
+    contests.add(votes)
+    return contests.aside
+
+
 def test_both_orders_are_one_contest(store):
     votes = both_ways(store, ("good", "bad"))
     (contest,) = contests(votes)
@@ -116,7 +125,7 @@ def test_gold_and_repeats_are_not_counted(store):
     votes = store.votes()
     (contest,) = contests(votes)
     assert contest.good + contest.same + contest.bad == 48
-    assert set_aside(votes) == 96
+    assert aside(votes) == 96
 
 
 def test_majorities_count_comparisons(store):
@@ -146,7 +155,7 @@ def test_seeds_of_a_case_are_comparisons_of_their_own(store):
     votes = store.votes()
     (majority,) = contests(votes, "majority")
     assert (majority.good, majority.same, majority.bad) == (1, 0, 1)
-    assert set_aside(votes) == 2
+    assert aside(votes) == 2
     (accord,) = accords(votes)
     assert (accord.comparisons, accord.share.value) == (3, 1)
 
@@ -391,11 +400,10 @@ def test_style_is_measured_on_the_videos(store):
     shown = Comparison(study="s", case=case.id, candidate=pair[0].id, baseline=pair[1].id, candidate_side=None)
     vote = {"simulated": False, "source": "t", "verdicts": {"overall": "good", "motion": "bad"}}
     store.add([case, *pair, shown, Judgement(comparison=shown.id, annotator="ann", **vote)])
-    found = style(store, store.votes(), ("seconds", "fps", "pixels"))
-    assert {name: column.tolist() for name, column in found.items()} == {
-        "twice the seconds": [2.0, 2.0],
-        "twice the fps": [-1.0, -1.0],
-        "twice the pixels": [1.0, 1.0],
+    assert style(store, [shown.id], ("seconds", "fps", "pixels")) == {
+        "twice the seconds": {shown.id: 2.0},
+        "twice the fps": {shown.id: -1.0},
+        "twice the pixels": {shown.id: 1.0},
     }
 
 

@@ -25,7 +25,7 @@ from dashboards.exhibit import (
 )
 from dashboards.reader import Reader
 from palate.errors import DataError
-from palate.gsb import Aggregation, Contest, ballots_of_contests, contests
+from palate.gsb import Aggregation, Contest, Contests, contests
 from palate.stats.plan import components, prompts_needed
 from palate.stats.wins import Form
 from palate.votes import Votes
@@ -103,8 +103,9 @@ def _needed(votes: Votes, least: float, simulated: bool) -> Card:
     """How many more votes a single look at the end would take."""
     question = f"How many votes would show a net of {least:.0%}?"
     try:
-        ballots = next(iter(ballots_of_contests(votes)))
-        parts = components(ballots)
+        counted = Contests()
+        counted.add(votes)
+        parts = components(next(counted.counts()))
     except DataError as error:
         return Card(question, "Cannot be planned from these votes", str(error), "open")
     people, prompts = len(set(votes.annotator.tolist())), len(set(votes.case.tolist()))
@@ -182,7 +183,7 @@ def _behind(one: Contest) -> str:
     """On what the numbers rest."""
     people = "people unknown" if one.basis.people is None else f"{one.basis.people} people"
     people = people.replace("people", "simulated annotators") if one.basis.simulated else people
-    return f"{len(one.basis.judgements):,} verdicts on {one.basis.prompts:,} prompts by {people}; {one.aggregation}"
+    return f"{one.basis.votes:,} verdicts on {one.basis.prompts:,} prompts by {people}; {one.aggregation}"
 
 
 def _slices(

@@ -134,7 +134,7 @@ class Contests:
         Raises:
             DataError: no vote is left.
         """
-        if not len(self._shown):
+        if not self._groups.number:
             raise DataError("no votes in this selection", "import votes, or widen the selection")
         found: list[Contest] = []
         for _, axes in groupby(self._ordered(), key=lambda one: one[:4]):

@@ -145,6 +145,13 @@ def test_graphs_without_an_answer_are_explained(rows, message):
         fit(candidate, baseline, outcome, np.arange(len(rows)), systems=list("abcd"))
 
 
+def test_one_system_or_no_number_is_not_rated():
+    with pytest.raises(DataError, match="one system"):
+        fit([0, 0], [0, 0], [1, -1], [0, 1], systems=["a"])
+    with pytest.raises(DataError, match="not good"):
+        fit([0, 1], [1, 0], [1, np.nan], [0, 1], systems=["a", "b"])
+
+
 def test_ties_bound_a_system_that_never_lost():
     rows = [(0, 1, 1), (0, 1, -1), (0, 1, 0), (1, 2, 0), (0, 2, 1)]
     candidate, baseline, outcome = np.array(rows).T

@@ -250,6 +250,8 @@ def _check(cells: Cells) -> None:
     """Raise DataError unless the likelihood has one maximum, saying which systems or effects are in the way."""
     x, counts, systems, names = cells.x, cells.seen, cells.systems, cells.effects
     k = len(systems)
+    if k < 2:
+        raise DataError("one system has nothing to be rated against", "compare two systems or more")
     graph = sparse.coo_array((np.ones(len(x)), ((x[:, :k] > 0).argmax(1), (x[:, :k] < 0).argmax(1))), shape=(k, k))
     parts, part = connected_components(graph, directed=False)
     if parts > 1:

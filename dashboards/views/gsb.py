@@ -200,12 +200,17 @@ def _slices(
     part = votes if across == "axes" else votes.select(votes.axis == axis)
 
     def cells() -> list[Contest]:
-        named = {one.id: _names(one.tags, rows, across) for one in asked}
-        return contests(part, "pooled", met[0], slices={id: names for id, names in named.items() if names})
+        seen = set(part.case.present())
+        named = {one.id: _names(one.tags, rows, across) for one in asked if one.id in seen}
+        sliced = {id: names for id, names in named.items() if names}
+        return contests(part, "pooled", met[0], slices=sliced) if sliced else []
 
     found = reader.once(
         ("gsb slices", choice.key, met, axis if across != "axes" else "", rows, across), cells, (*_ALL,)
     )
+    if not found:
+        yield Remark(f"No case of these votes is tagged with both {rows} and {across}.")
+        return
     table = numbers([_cell(one, rows, across) for one in found])
     if across == "axes":
         table = table.sort_values(by=[rows, across], key=lambda c: c.map(axes.index) if c.name == across else c)

@@ -41,8 +41,9 @@ test-e2e: label-studio
 test-load: label-studio
 	PALATE_LOAD=$${PALATE_LOAD:-10000} $(BIN)/pytest tests/test_annotation_load.py -s
 
-# Does a 95% interval cover 95%? Simulated truth, 1,000 studies a row, into docs/coverage.md (5 minutes). What does the
-# active design save? Into docs/active.md. Does a caption that scores better make a better video? Into docs/captions.md.
+# Does a 95% interval cover 95%? Simulated truth, 1,000 studies a row, into docs/coverage.md (40 minutes of a core, most
+# of them for the loss law; goes on after a stop). What does the active design save? Into docs/active.md. Does a caption
+# that scores better make a better video? Into docs/captions.md.
 study: setup
 	$(BIN)/python tests/study/intervals.py
 	$(BIN)/python tests/study/active.py

@@ -11,7 +11,7 @@ from models.fit import FitSettings, fit
 from models.generator import Generator
 from models.weights import device_of
 from palate.config import Settings
-from palate.provenance import digest
+from palate.digest import digest
 from palate.records import Preference, Run, content_hash
 from palate.store import Store
 from palate.version import code_version

@@ -21,7 +21,7 @@ from scipy.special import softmax
 
 from palate.config import Settings
 from palate.errors import DataError
-from palate.gsb import Contest, contests, set_aside
+from palate.gsb import Contest, compares, contests
 from palate.records import OVERALL, UNKNOWN_ANNOTATOR, Axis, Comparison, Estimate, Judgement, Side, Verdict
 from palate.stats.agreement import alpha, count_table
 from palate.votes import Votes
@@ -245,7 +245,7 @@ def reconsidered(votes: Votes, rows: Sequence[Annotator]) -> list[tuple[Contest,
         None for the second where nobody who judged the pair weighs anything; nothing at all where no votes compare
         two systems.
     """
-    if len(votes) == set_aside(votes):
+    if not compares(votes).any():
         return []
     weighed = {(one.candidate, one.baseline): one for one in contests(votes, "weighted", weights=weights(rows))}
     return [(one, weighed.get((one.candidate, one.baseline))) for one in contests(votes)]

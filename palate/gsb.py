@@ -1,54 +1,50 @@
-"""What a set of votes says: the contest of each pair of systems, the standing of each system, how far people agree.
+"""Good / same / bad of each pair of systems: what a set of votes says of which is better.
 
 People's and simulated votes are never counted together, and gold and repeated comparisons, which are there to check
-the annotators, are not counted.
+the annotators, are not counted. Votes may come a part at a time, every part with all votes of its cases; what is kept
+of them does not grow with their number (`palate.stats.tally`).
 """
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from functools import cached_property
+from itertools import groupby
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from palate.digest import Digests
 from palate.errors import DataError
-from palate.provenance import digest
-from palate.records import UNKNOWN_ANNOTATOR, Case, Estimate, Side, Verdict
-from palate.stats import agreement, rating, sequential, wins
-from palate.stats.estimate import distinct
-from palate.stats.ties import Ties
+from palate.records import UNKNOWN_ANNOTATOR, Case, Estimate, Verdict
+from palate.stats import sequential, wins
+from palate.stats.tally import Counts, Groups, Tally
 from palate.stats.wins import Form
-from palate.votes import Labels, Votes
+from palate.votes import Coding, Labels, Votes
 
 Aggregation = Literal["pooled", "majority", "weighted"]
-LEFT = "standing on the left"
+Slices = Mapping[str, tuple[str, ...]]  # case id -> the slices it is in
 _OUTCOME = {Verdict.GOOD: wins.GOOD, Verdict.SAME: wins.SAME, Verdict.BOTH_BAD: wins.SAME, Verdict.BAD: wins.BAD}
 
 
 @dataclass(frozen=True)
 class Basis:
-    """The votes behind a number: which they are, and how many of what."""
+    """The votes behind a number: how many of what, and the hash that tells which they are."""
 
     axis: str
     simulated: bool
-    judgements: Labels
+    votes: int
+    digest: str
     prompts: int
     people: int | None  # None: the source does not say who voted
-
-    @cached_property
-    def digest(self) -> str:
-        """The hash that the figures of these votes share."""
-        return digest(self.judgements.tolist())
 
 
 @dataclass(frozen=True)
 class Contest:
     """Two systems on one axis, in one slice of the cases ("" for all): counts, the four forms, and whether they differ.
 
-    `good`, `same` and `bad` count verdicts or majorities, as `aggregation` says, whatever they weigh; `both_bad` counts
-    verdicts that are among the `same`. `anytime` is the net with an interval that holds at every look; of pooled
-    verdicts only. `p` is two-sided for net = 0; `p_holm` is corrected over the axes of this pair and slice.
+    `good`, `same` and `bad` count verdicts or majorities, as `aggregation` says; `both_bad` counts verdicts that are
+    among the `same`. `anytime` is the net with an interval that holds at every look; of pooled verdicts only. `p` is
+    two-sided for net = 0; `p_holm` is corrected over the axes of this pair and slice.
     """
 
     basis: Basis
@@ -66,166 +62,199 @@ class Contest:
     p_holm: float | None
 
 
-@dataclass(frozen=True, eq=False)  # one object an axis, which its standings share
-class Effect:
-    """Log-odds that something other than a system adds on an axis, such as standing on the left."""
-
-    basis: Basis
-    name: str
-    estimate: Estimate
-
-
-@dataclass(frozen=True)
-class Standing:
-    """One system among all on an axis: Elo-scaled strength, rank intervals, and G / (G + B) over all opponents.
-
-    `rank` is right for one system with the level's probability, `rank_at_once` for all of the axis together;
-    `arena_rank` is LMArena's "Rank (UB)". `effects`, of the axis, were taken out of the strengths.
-    """
-
-    basis: Basis
-    system: str
-    elo: Estimate
-    rank: tuple[int, int]
-    rank_at_once: tuple[int, int]
-    arena_rank: int | None
-    win_rate: Estimate
-    effects: tuple[Effect, ...]
-
-
-@dataclass(frozen=True)
-class Accord:
-    """How far people agree on an axis. `comparisons` counts those with more than one vote."""
-
-    basis: Basis
-    comparisons: int
-    nominal: Estimate
-    ordinal: Estimate
-    share: Estimate
-
-
 def contests(
     votes: Votes,
     aggregation: Aggregation = "pooled",
     candidate: str | None = None,
     baseline: str | None = None,
-    slices: Mapping[str, tuple[str, ...]] | None = None,
+    slices: Slices | None = None,
     weights: Mapping[str, float] | None = None,
 ) -> list[Contest]:
+    """The `Contests` of votes that are in memory. Raises DataError where none is left."""
+    counted = Contests(aggregation, candidate, baseline, slices, weights)
+    counted.add(votes)
+    return counted.found()
+
+
+class Contests:
     """Every pair of systems that met, on every axis, people's and simulated votes apart.
 
     A pair shown both ways round is one contest, seen from `candidate` or against `baseline` where given, else from the
     side that stood as candidate more often.
 
     Args:
-        slices: case id -> the slices it is in; None makes one slice of all.
+        slices: None makes one slice of all.
         weights: of weighted verdicts: annotator -> what a verdict of theirs counts, 1 for whoever is not in it. One
             of 0 counts nothing, but stays among those that the number rests on; a contest of such alone is left out.
-
-    Raises:
-        DataError: no vote is left.
     """
-    votes = _turned(_ordinary(votes), candidate, baseline)
-    if not len(votes):
-        raise DataError("no votes in this selection", "import votes, or widen the selection")
-    found: list[Contest] = []
-    for name, part in _sliced(votes, slices):
-        for rows in groups(part.simulated, part.candidate, part.baseline):
-            pair = part.select(rows)
-            parts = [pair.select(at) for at in groups(pair.axis)]
-            axes = [_contest(one, name, aggregation, weights) for one in parts if _weight(one, weights).any()]
-            tested = {one.basis.axis: one.p for one in axes if one.p is not None}
+
+    def __init__(
+        self,
+        aggregation: Aggregation = "pooled",
+        candidate: str | None = None,
+        baseline: str | None = None,
+        slices: Slices | None = None,
+        weights: Mapping[str, float] | None = None,
+    ) -> None:
+        self._aggregation: Aggregation = aggregation
+        self._candidate, self._baseline = candidate, baseline
+        names = {name for found in (slices or {}).values() for name in found}
+        cases = {name: {case for case, found in (slices or {}).items() if name in found} for name in names}
+        self._slices = None if slices is None else dict(sorted(cases.items()))
+        self._words, self._groups, self._orders = Words(), Groups(), Groups()
+        self._weights = weights or {}
+        self._pooled, self._aggregated, self._digests = Tally(), Tally(), Digests()
+        self._both_bad, self._shown = np.zeros(0, int), np.zeros(0, int)  # of groups, of orders
+        self.aside = 0  # votes that were not counted, see `compares`
+
+    def add(self, votes: Votes) -> None:
+        """A part of the votes, with every vote of each of its cases."""
+        ordinary = votes.select(compares(votes))
+        self.aside += len(votes) - len(ordinary)
+        votes = ordinary
+        for asked in filter(None, (self._candidate, self._baseline)):
+            votes = votes.select((votes.candidate == asked) | (votes.baseline == asked))
+        if not len(votes):
+            return
+        order = self._orders.of(*(self._words.system.of(one) for one in (votes.candidate, votes.baseline)))
+        self._shown = _added(self._shown, order)
+        votes, slice = self._sliced(votes)
+        if not len(votes):
+            return
+        said = self._words.read(votes)
+        first, second = np.minimum(said.candidate, said.baseline), np.maximum(said.candidate, said.baseline)
+        group = self._groups.of(slice, votes.simulated, first, second, said.axis)
+        outcome = np.where(said.candidate == first, said.outcome, -said.outcome)
+        self._pooled.add(group, outcome, said.case, said.annotator)
+        if self._aggregation == "majority":
+            unit = Groups().of(group, votes.comparison.codes)
+            decided, one = wins.majorities(outcome, unit)
+            self._aggregated.add(group[one], decided, said.case[one])
+        elif self._aggregation == "weighted":
+            weight = np.array([self._weights.get(name, 1.0) for name in votes.annotator.names])[votes.annotator.codes]
+            at = weight > 0
+            self._aggregated.add(group[at], outcome[at], said.case[at], said.annotator[at], weight[at])
+        self._both_bad = _added(self._both_bad, group, votes.verdict == Verdict.BOTH_BAD)
+        self._digests.add(group, votes.judgement)
+
+    def found(self) -> list[Contest]:
+        """The contests of all parts, by slice, whose votes they are, systems and axis.
+
+        Raises:
+            DataError: no vote is left.
+        """
+        if not self._groups.number:
+            raise DataError("no votes in this selection", "import votes, or widen the selection")
+        found: list[Contest] = []
+        for _, axes in groupby(self._ordered(), key=lambda one: one[:4]):
+            pair = [self._contest(*one) for one in axes]
+            tested = {one.basis.axis: one.p for one in pair if one.p is not None}
             corrected = dict(zip(tested, wins.holm(list(tested.values())).tolist()))
-            found += [replace(one, p_holm=corrected.get(one.basis.axis)) for one in axes]
-    return found
+            found += [replace(one, p_holm=corrected.get(one.basis.axis)) for one in pair]
+        return found
+
+    def counts(self) -> Iterator[Counts]:
+        """The pooled verdicts of each contest."""
+        for *_, group, turned in self._ordered():
+            yield _seen(self._pooled.counts(group), turned)
+
+    def _ordered(self) -> list[tuple[str, bool, str, str, str, int, bool]]:
+        """Slice, simulated, candidate, baseline, axis of each group, its number, and whether its sides are turned."""
+        systems, axes, slices = self._words.system.names, self._words.axis.names, list(self._slices or [""])
+        shown = {order: int(self._shown[number]) for order, number in self._orders.number.items()}
+        found: list[tuple[str, bool, str, str, str, int, bool]] = []
+        for (slice, simulated, one, other, axis), group in self._groups.number.items():
+            if self._aggregation == "weighted" and not self._aggregated.holds(group):
+                continue
+            ours, theirs = systems[one], systems[other]
+            if self._candidate or self._baseline:
+                turned = ours != self._candidate if self._candidate else theirs != self._baseline
+            else:
+                ahead = shown.get((one, other), 0) - shown.get((other, one), 0)
+                turned = ahead < 0 or (ahead == 0 and theirs < ours)
+            pair = (theirs, ours) if turned else (ours, theirs)
+            found.append((slices[slice], bool(simulated), *pair, axes[axis], group, turned))
+        return sorted(found)
+
+    def _contest(
+        self, slice: str, simulated: bool, candidate: str, baseline: str, axis: str, group: int, turned: bool
+    ) -> Contest:
+        votes = counts = _seen(self._pooled.counts(group), turned)
+        if self._aggregation != "pooled":
+            absent = "aggregated" if self._aggregation == "majority" else "unknown"
+            counts = _seen(self._aggregated.counts(group, self._aggregation, absent), turned)
+        shown = counts if self._aggregation == "majority" else votes
+        good, same, bad = (int(total) for total in shown.totals)
+        return Contest(
+            basis=basis(axis, simulated, votes, self._digests.digest([group])),
+            candidate=candidate,
+            baseline=baseline,
+            slice=slice,
+            aggregation=self._aggregation,
+            good=good,
+            same=same,
+            bad=bad,
+            both_bad=int(self._both_bad[group]),
+            forms={form: wins.analytic(counts, form) for form in Form},
+            anytime=sequential.anytime(counts) if self._aggregation == "pooled" else None,
+            p=wins.net_p_value(counts),
+            p_holm=None,
+        )
+
+    def _sliced(self, votes: Votes) -> tuple[Votes, NDArray[np.intp]]:
+        """The votes of each slice one after the other, and the number of the slice (n,)."""
+        if self._slices is None:
+            return votes, np.zeros(len(votes), np.intp)
+        rows = [np.flatnonzero(votes.case.among(cases)) for cases in self._slices.values()]
+        return votes.select(np.concatenate(rows)), np.repeat(np.arange(len(rows)), [len(one) for one in rows])
 
 
-def ballots_of_contests(votes: Votes) -> Iterator[wins.Ballots]:
-    """The pooled verdicts of each pair of systems on each axis, people's and simulated apart."""
-    votes = _turned(_ordinary(votes), None, None)
-    for rows in groups(votes.simulated, votes.candidate, votes.baseline, votes.axis):
-        part = votes.select(rows)
-        yield wins.pooled(outcomes(part), part.case.codes, _people(part))
+def _seen(counts: Counts, turned: bool) -> Counts:
+    return counts.swapped if turned else counts
 
 
-def standings(
-    votes: Votes,
-    ties: Ties = "davidson",
-    side: bool = False,
-    raters: bool = False,
-    style: Mapping[str, NDArray[np.float64]] | None = None,
-) -> tuple[list[Standing], list[str]]:
-    """Ratings of all systems on every axis, best first; and why there are none, for the axes that have none.
-
-    Args:
-        ties: the model of ties.
-        side: whether the advantage of one side of the screen is estimated, and taken out of the ratings.
-        raters: the same, of each annotator apart.
-        style: name -> (n,) a difference of the two samples that is taken out too, for every one of `votes`.
-    """
-    kept = _compares(votes)
-    votes, style = votes.select(kept), {name: column[kept] for name, column in (style or {}).items()}
-    found: list[Standing] = []
-    missing: list[str] = []
-    for rows in groups(votes.axis, votes.simulated):
-        part = votes.select(rows)
-        present, codes = np.unique(np.concatenate([part.candidate.codes, part.baseline.codes]), return_inverse=True)
-        systems = part.candidate.names[present]
-        ours, theirs = codes[: len(part)], codes[len(part) :]
-        outcome, people = outcomes(part), _people(part)
-        left = (part.candidate_side == Side.LEFT) * 1 - (part.candidate_side == Side.RIGHT)
-        extras: dict[str, NDArray[np.float64]] = {name: column[rows] for name, column in style.items()}
-        if raters:
-            own = {one: (part.annotator == one) * left for one in part.annotator.present()}
-            extras |= {f"{LEFT}, for {one}": column.astype(float) for one, column in own.items()}
-        try:
-            fitted = rating.fit(
-                ours,
-                theirs,
-                outcome,
-                part.case.codes,
-                people,
-                systems=systems.tolist(),
-                side=left if side and not raters else None,
-                covariates=extras,
-                ties=ties,
-            )
-        except DataError as error:
-            missing.append(f"{part.axis.at(0)}{' SIMULATED' if part.simulated[0] else ''}: no ratings, {error}")
-            continue
-        added = {**({LEFT: fitted.side} if fitted.side else {}), **fitted.covariates}
-        basis = basis_of(part)
-        effects = tuple(Effect(basis, name, estimate) for name, estimate in added.items())
-        for code in fitted.order:
-            at = (ours == code) | (theirs == code)
-            own = np.where(ours == code, outcome, -outcome)[at]
-            ballots = wins.pooled(own, part.case.codes[at], None if people is None else people[at])
-            found.append(
-                Standing(
-                    basis=basis_of(part.select(at)),
-                    system=str(systems[code]),
-                    elo=fitted.elo[code],
-                    rank=fitted.ranks[code],
-                    rank_at_once=fitted.ranks_at_once[code],
-                    arena_rank=fitted.arena_ranks[code],
-                    win_rate=wins.analytic(ballots, Form.WIN_RATE),
-                    effects=effects,
-                )
-            )
-    return found, missing
+def _added(
+    totals: NDArray[np.int_], group: NDArray[np.intp], which: NDArray[np.bool_] | None = None
+) -> NDArray[np.int_]:
+    """Counts of groups and of `which` rows more, for all groups there are now."""
+    counts = np.bincount(group, which, max(len(totals), int(group.max(initial=-1)) + 1)).astype(int)
+    counts[: len(totals)] += totals
+    return counts
 
 
-def accords(votes: Votes) -> list[Accord]:
-    """Agreement on every axis that has a comparison with two votes or more, over all pairs of systems."""
-    votes, found = votes.select(votes.role == "normal"), []
-    for rows in groups(votes.axis, votes.simulated):
-        part = votes.select(rows)
-        table = agreement.count_table(part.comparison.codes, outcomes(part) + 1, 3)
-        shared = int((table.sum(1) > 1).sum())
-        if shared:
-            nominal, ordinal = agreement.alpha(table, "nominal"), agreement.alpha(table, "ordinal")
-            found.append(Accord(basis_of(part), shared, nominal, ordinal, agreement.agreement(table)))
-    return found
+@dataclass(frozen=True)
+class Said:
+    """A part of the votes as whole numbers (n,). The case's hold in the part; an unknown annotator is -1."""
+
+    axis: NDArray[np.integer]
+    case: NDArray[np.integer]
+    candidate: NDArray[np.integer]
+    baseline: NDArray[np.integer]
+    annotator: NDArray[np.integer]
+    outcome: NDArray[np.int_]
+
+
+class Words:
+    """The names in the votes so far, and their numbers."""
+
+    def __init__(self) -> None:
+        self.axis, self.system, self.annotator = Coding(), Coding(), Coding()
+
+    def read(self, votes: Votes) -> Said:
+        annotator = self.annotator.of(votes.annotator)
+        return Said(
+            self.axis.of(votes.axis),
+            votes.case.codes,
+            self.system.of(votes.candidate),
+            self.system.of(votes.baseline),
+            np.where(votes.annotator == UNKNOWN_ANNOTATOR, -1, annotator),
+            outcomes(votes),
+        )
+
+
+def basis(axis: str, simulated: bool, counts: Counts, digest: str) -> Basis:
+    """What stands behind pooled verdicts that have been counted."""
+    return Basis(axis, simulated, counts.n, digest, counts.sampling.n_prompts, counts.sampling.n_annotators)
 
 
 def slices(cases: Iterable[Case], tag: str) -> dict[str, tuple[str, ...]]:
@@ -242,113 +271,14 @@ def slices(cases: Iterable[Case], tag: str) -> dict[str, tuple[str, ...]]:
     return found
 
 
-def set_aside(votes: Votes) -> int:
-    """How many votes are not counted: on gold and repeated comparisons, and on two samples of one system."""
-    return len(votes) - len(_ordinary(votes))
-
-
-def _contest(votes: Votes, name: str, aggregation: Aggregation, weights: Mapping[str, float] | None) -> Contest:
-    outcome, people = outcomes(votes), _people(votes)
-    if aggregation == "majority":
-        ballots = wins.majority(outcome, votes.case.codes, votes.comparison.codes)
-    elif aggregation == "weighted":
-        weight = _weight(votes, weights)
-        at = weight > 0
-        ballots = wins.weighted(outcome[at], votes.case.codes[at], None if people is None else people[at], weight[at])
-    else:
-        ballots = wins.pooled(outcome, votes.case.codes, people)
-    given = np.array([(outcome == kind).sum() for kind in (wins.GOOD, wins.SAME, wins.BAD)])
-    good, same, bad = (int(total) for total in (ballots.totals if aggregation == "majority" else given))
-    return Contest(
-        basis=basis_of(votes),
-        candidate=votes.candidate.at(0),
-        baseline=votes.baseline.at(0),
-        slice=name,
-        aggregation=aggregation,
-        good=good,
-        same=same,
-        bad=bad,
-        both_bad=int((votes.verdict == Verdict.BOTH_BAD).sum()),
-        forms={form: wins.analytic(ballots, form) for form in Form},
-        anytime=sequential.anytime(ballots) if aggregation == "pooled" else None,
-        p=wins.net_p_value(ballots),
-        p_holm=None,
-    )
-
-
-def basis_of(votes: Votes) -> Basis:
-    """Of votes on one axis, of people or simulated."""
-    people = _people(votes)
-    return Basis(
-        axis=votes.axis.at(0),
-        simulated=bool(votes.simulated[0]),
-        judgements=votes.judgement,
-        prompts=len(np.unique(votes.case.codes)),
-        people=None if people is None else len(np.unique(people)),
-    )
-
-
-def _ordinary(votes: Votes) -> Votes:
+def compares(votes: Votes) -> NDArray[np.bool_]:
     """The votes that compare systems: gold and repeats examine people, a knockout two samples of one system."""
-    return votes.select(_compares(votes))
-
-
-def _compares(votes: Votes) -> NDArray[np.bool_]:
     return (votes.role == "normal") & (votes.candidate != votes.baseline)
-
-
-def _weight(votes: Votes, weights: Mapping[str, float] | None) -> NDArray[np.float64]:
-    return np.array([(weights or {}).get(name, 1.0) for name in votes.annotator.names])[votes.annotator.codes]
-
-
-def _people(votes: Votes) -> NDArray[np.int32] | None:
-    """The annotators, or None where the source of any vote does not say: they are unknown then, not one more person."""
-    return None if (votes.annotator == UNKNOWN_ANNOTATOR).any() else votes.annotator.codes
 
 
 def outcomes(votes: Votes) -> NDArray[np.int_]:
     """Verdicts as good 1, same 0, bad -1: both-bad counts as same."""
     return np.array([_OUTCOME[Verdict(kind)] for kind in votes.verdict.names], dtype=int)[votes.verdict.codes]
-
-
-def _turned(votes: Votes, candidate: str | None, baseline: str | None) -> Votes:
-    """Only the pairs asked for, each of them one way round."""
-    for asked in filter(None, (candidate, baseline)):
-        votes = votes.select((votes.candidate == asked) | (votes.baseline == asked))
-    if not len(votes):
-        return votes
-    ours, theirs = votes.candidate.codes, votes.baseline.codes
-    if candidate or baseline:
-        flip = (votes.candidate != candidate) if candidate else (votes.baseline != baseline)
-    else:
-        _, pair = distinct(np.minimum(ours, theirs).astype(int) * len(votes.candidate.names) + np.maximum(ours, theirs))
-        descending = np.bincount(pair, np.where(ours > theirs, 1, -1))[pair] > 0
-        flip = (ours > theirs) != descending
-    verdict = votes.verdict
-    other = Labels(np.array([Verdict(kind).swapped.value for kind in verdict.names], object), verdict.codes)
-    return replace(
-        votes,
-        candidate=Labels(votes.candidate.names, np.where(flip, theirs, ours)),
-        baseline=Labels(votes.candidate.names, np.where(flip, ours, theirs)),
-        verdict=_either(flip, other, verdict),
-    )
-
-
-def _either(first: NDArray[np.bool_], one: Labels, other: Labels) -> Labels:
-    """`one` where `first`, else `other`."""
-    names = np.union1d(one.names, other.names)
-    places = [np.searchsorted(names, column.names).astype(np.int32)[column.codes] for column in (one, other)]
-    return Labels(names, np.where(first, *places))
-
-
-def _sliced(votes: Votes, slices: Mapping[str, tuple[str, ...]] | None) -> Iterator[tuple[str, Votes]]:
-    if slices is None:
-        yield "", votes
-        return
-    for name in sorted({name for names in slices.values() for name in names}):
-        part = votes.select(votes.case.among([case for case, names in slices.items() if name in names]))
-        if len(part):
-            yield name, part
 
 
 def groups(*columns: Labels | NDArray[np.bool_]) -> Iterator[NDArray[np.intp]]:

@@ -8,9 +8,10 @@ from statistics import fmean
 import numpy as np
 from numpy.typing import NDArray
 
+from palate.digest import digest
 from palate.errors import DataError
-from palate.gsb import Basis, basis_of, groups, outcomes
-from palate.records import Comparison, Estimate, Figure, Scalar, Score
+from palate.gsb import Basis, groups, outcomes
+from palate.records import UNKNOWN_ANNOTATOR, Comparison, Estimate, Figure, Scalar, Score
 from palate.report import vote_figure
 from palate.report_text import Notes, sizes_of, source_of, table
 from palate.stats import metric
@@ -112,7 +113,7 @@ def metric_text(matches: Sequence[Match]) -> str:
 
 
 def _match(votes: Votes, scorer: str, ours: _Side, theirs: _Side) -> Match:
-    basis = basis_of(votes)
+    basis = _basis(votes)
     label, prompt = outcomes(votes), votes.case.codes
     sample = np.concatenate([ours.sample, theirs.sample])
     _, first, of = np.unique(sample.astype(str), return_index=True, return_inverse=True)
@@ -134,6 +135,12 @@ def _match(votes: Votes, scorer: str, ours: _Side, theirs: _Side) -> Match:
         except DataError as error:
             missing[name] = error.problem
     return Match(basis, scorer, estimates, missing)
+
+
+def _basis(votes: Votes) -> Basis:
+    people = None if (votes.annotator == UNKNOWN_ANNOTATOR).any() else len(votes.annotator.present())
+    axis, simulated, prompts = votes.axis.at(0), bool(votes.simulated[0]), len(votes.case.present())
+    return Basis(axis, simulated, len(votes), digest(votes.judgement.tolist()), prompts, people)
 
 
 def _side(samples: list[str], means: Mapping[str, float]) -> _Side:

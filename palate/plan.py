@@ -1,12 +1,12 @@
 """What a study would need, from the votes of earlier ones."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from palate.errors import DataError
-from palate.gsb import ballots_of_contests
+from palate.gsb import Contests
 from palate.report_text import table
 from palate.stats.plan import Components, components, prompts_needed
 from palate.votes import Votes
@@ -25,8 +25,11 @@ class Design:
         return None if self.prompts is None else self.prompts * self.overlap
 
 
-def measured(votes: Votes) -> tuple[Components, str]:
+def measured(votes: Iterable[Votes]) -> tuple[Components, str]:
     """Variance components, averaged over contests by their votes; and what they were measured on.
+
+    Args:
+        votes: in parts, every part with all votes of its cases.
 
     Raises:
         DataError: no contest tells prompts, annotators and the rest apart.
@@ -34,13 +37,16 @@ def measured(votes: Votes) -> tuple[Components, str]:
     found: list[Components] = []
     sizes: list[int] = []
     reason = "there are no votes"
-    for ballots in ballots_of_contests(votes):
+    contests = Contests()
+    for part in votes:
+        contests.add(part)
+    for counts in contests.counts():
         try:
-            found.append(components(ballots))
+            found.append(components(counts))
         except DataError as error:
             reason = error.problem
             continue
-        sizes.append(len(ballots.outcome))
+        sizes.append(counts.n)
     if not found:
         raise DataError(f"nothing to measure on: {reason}", "give the variances, such as --assume 0.15,0.02,0.5")
     means = np.average([[one.prompt, one.annotator, one.rest] for one in found], axis=0, weights=sizes)

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
+from palate.digest import digest
 from palate.records import (
     RECORDS,
     Case,
@@ -17,7 +18,6 @@ from palate.records import (
     Run,
     Sample,
     Score,
-    content_hash,
 )
 from palate.store import Store
 
@@ -39,11 +39,6 @@ class Node:
     title: str
     records: tuple[Record, ...] = ()
     behind: tuple["Node", ...] = ()
-
-
-def digest(ids: Iterable[str]) -> str:
-    """The hash of the sorted ids, as 64 hex digits. Ids that occur twice count twice."""
-    return content_hash(sorted(ids))
 
 
 def walk(store: Store, id: str) -> Node:

@@ -228,7 +228,7 @@ class Figure(Record):
     selection: dict[str, Scalar]  # the query, by column: study, axis, candidate, baseline, aggregation, scorer, system
     evidence: Literal["judgements", "scores", "runs"]
     rows: int = Field(ge=0)
-    digest: Sha256  # hash of the sorted ids of those rows, so that a later change is noticed
+    digest: Sha256  # of the ids of those rows (palate/digest.py), so that a later change is noticed
     simulated: bool
 
 

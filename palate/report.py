@@ -8,10 +8,12 @@ from typing import Literal
 
 import numpy as np
 
+from palate.accords import Accord
+from palate.digest import digest
 from palate.errors import DataError
-from palate.gsb import Accord, Basis, Contest, Standing, slices
-from palate.provenance import digest
+from palate.gsb import Basis, Contest, slices
 from palate.records import Case, Estimate, Figure, Sample, Scalar, Score
+from palate.standings import Standing
 from palate.stats.estimate import two_way
 from palate.store import Store
 
@@ -168,7 +170,7 @@ def vote_figure(kind: str, name: str, estimate: Estimate, basis: Basis, selectio
         estimate=estimate,
         selection={**selection, "axis": basis.axis},
         evidence="judgements",
-        rows=len(basis.judgements),
+        rows=basis.votes,
         digest=basis.digest,
         simulated=basis.simulated,
     )

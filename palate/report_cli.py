@@ -40,25 +40,28 @@ def gsb(
     Every number is stored as a figure that `palate trace` walks back to its votes; --json names them.
     A tag with several values, as "people; animals", puts its case in a slice for each.
     """
-    from palate.gsb import accords, contests, set_aside, slices, standings
+    from palate.accords import Accords
+    from palate.gsb import Contests, slices
     from palate.records import Case
     from palate.report import figures
     from palate.report_text import gsb_text
+    from palate.standings import Standings
     from palate.store import Store
 
     with Store(store, create=False) as record:
-        votes = record.votes(study=study, axis=axis)
         sliced = slices(record.select(Case), tag) if tag else None
-        pairs = contests(votes, aggregation, candidate, baseline, sliced)
-        systems, missing = standings(votes)
-        agreement = accords(votes)
+        contests, standings, accords = Contests(aggregation, candidate, baseline, sliced), Standings(), Accords()
+        for part in record.vote_parts(study, axis):
+            for counted in (contests, standings, accords):
+                counted.add(part)
+        pairs, (systems, missing), agreement = contests.found(), standings.found(), accords.found()
         chosen = {"study": study, "by": tag}
         shown = figures(pairs, systems, agreement, {key: value for key, value in chosen.items() if value})
         record.add(shown)
     if as_json:
         click.echo(json.dumps([{"id": one.id, **one.model_dump(mode="json")} for one in shown], ensure_ascii=False))
         return
-    aside = set_aside(votes)
+    aside = contests.aside
     remarks = [
         *missing,
         *(
@@ -99,15 +102,19 @@ def ratings(
 
     Every number is stored as a figure that `palate trace` walks back to its votes; --json names them.
     """
-    from palate.gsb import standings
     from palate.report import figures
     from palate.report_text import gsb_text
+    from palate.standings import Standings
     from palate.store import Store
     from palate.style import style
 
     with Store(store, create=False) as record:
-        votes = record.votes(study=study, axis=axis)
-        systems, missing = standings(votes, ties, side, raters, style(record, votes, styles))
+        parts = record.vote_parts(study, axis) if styles else ()
+        judged = {comparison for part in parts for comparison in part.comparison.present()}
+        standings = Standings(ties, side, raters, style(record, judged, styles))
+        for part in record.vote_parts(study, axis):
+            standings.add(part)
+        systems, missing = standings.found()
         named = ", ".join(styles)
         chosen = {"study": study, "ties": ties, "side": side, "raters": raters, "style": named}
         shown = figures([], systems, [], {key: value for key, value in chosen.items() if value})
@@ -179,7 +186,7 @@ def plan(
         parts, source = Components(*variances), "assumed"
     else:
         with Store(store, create=False) as record:
-            parts, source = measured(record.votes(study=study, axis=axis))
+            parts, source = measured(record.vote_parts(study, axis))
     designs = design(parts, detect, power, people, votes)
     if as_json:
         click.echo(json.dumps({"components": asdict(parts), "source": source, "designs": [asdict(d) for d in designs]}))

@@ -2,8 +2,10 @@
 
 from collections.abc import Iterable, Sequence
 
-from palate.gsb import Accord, Basis, Contest, Standing
+from palate.accords import Accord
+from palate.gsb import Basis, Contest
 from palate.records import Estimate
+from palate.standings import Standing
 from palate.stats.wins import Form
 
 
@@ -140,7 +142,7 @@ def source_of(basis: Basis) -> str:
 
 
 def sizes_of(basis: Basis) -> list[str]:
-    return [str(len(basis.judgements)), str(basis.prompts), "unknown" if basis.people is None else str(basis.people)]
+    return [str(basis.votes), str(basis.prompts), "unknown" if basis.people is None else str(basis.people)]
 
 
 def _number(x: float | None, digits: int) -> str:

@@ -47,6 +47,7 @@ from palate.votes import Coding, Votes
 R = TypeVar("R", bound=Record)
 
 CHUNK = 2_000  # rows held at once while streaming
+PART = 20_000  # judgements held at once while counting
 BUSY_SECONDS = 30.0  # how long a writer waits for another one
 CONNECT_SECONDS = 10
 
@@ -214,11 +215,47 @@ class Store:
             candidate: only comparisons with this system as the candidate.
             baseline: only comparisons with this system as the baseline.
         """
+        with self._explained(), self._engine.connect() as connection:
+            return self._votes(connection, study, axis, candidate, baseline)
+
+    def vote_parts(self, study: str | None = None, axis: str | None = None, judgements: int = PART) -> Iterator[Votes]:
+        """`votes` a part at a time, each with all votes of its cases: of as many cases as it takes for `judgements`."""
+        comparison, judgement = TABLES["comparison"], TABLES["judgement"]
+        sizes = (
+            select(comparison.c.case, func.count())
+            .join_from(comparison, judgement, judgement.c.comparison == comparison.c.id)
+            .where(*([comparison.c.study == study] if study is not None else []))
+            .group_by(comparison.c.case)
+            .order_by(comparison.c.case)
+        )
+        with self._explained(), self._engine.connect() as connection:
+            cases: list[str] = []
+            held = 0
+            for case, size in connection.execute(sizes).all():
+                cases.append(case)
+                held += size
+                if held >= judgements:
+                    yield self._votes(connection, study, axis, cases=cases)
+                    cases, held = [], 0
+            if cases:
+                yield self._votes(connection, study, axis, cases=cases)
+
+    def _votes(
+        self,
+        connection: Connection,
+        study: str | None,
+        axis: str | None,
+        candidate: str | None = None,
+        baseline: str | None = None,
+        cases: Sequence[str] | None = None,
+    ) -> Votes:
         judgement, comparison = TABLES["judgement"], TABLES["comparison"]
         shown, against = TABLES["sample"].alias("shown"), TABLES["sample"].alias("against")
         later = judgement.alias("later")
         wanted = [(comparison.c.study, study), (shown.c.system, candidate), (against.c.system, baseline)]
         chosen = [column == value for column, value in wanted if value is not None]
+        if cases is not None:
+            chosen.append(_among(comparison.c.case, cases, connection.dialect.name))
         side = func.coalesce(comparison.c.candidate_side, "")
         asked = (
             select(comparison.c.id, comparison.c.case, shown.c.system, against.c.system, side, comparison.c.role)
@@ -237,13 +274,12 @@ class Store:
             .order_by(VERDICT.c.judgement, VERDICT.c.axis)
         )
         # The verdicts first: a comparison is stored before or with its judgements, so none can be missing then.
-        with self._explained(), self._engine.connect() as connection:
-            told = [Coding() for _ in range(5)]
-            *votes, simulated = _coded(connection, given, [*told, None])
-            (judgements, comparisons, people, axes, verdicts), compared = told, told[1]
-            system = Coding()
-            shared = [Coding(), system, system, Coding(), Coding(), Coding()]
-            number, *details = _coded(connection, asked, [compared, *shared])
+        told = [Coding() for _ in range(5)]
+        *votes, simulated = _coded(connection, given, [*told, None])
+        (judgements, comparisons, people, axes, verdicts), compared = told, told[1]
+        system = Coding()
+        shared = [Coding(), system, system, Coding(), Coding(), Coding()]
+        number, *details = _coded(connection, asked, [compared, *shared])
         place = np.zeros(len(compared), np.intp)
         place[number] = np.arange(len(number))  # comparisons without a verdict have numbers beyond the votes'
         at = place[votes[1]]

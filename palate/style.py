@@ -1,16 +1,15 @@
 """How the two samples of each comparison differ in what is not quality: "style", which ratings can be rid of."""
 
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
+from math import nan
 from statistics import fmean
 
 import numpy as np
-from numpy.typing import NDArray
 
 from palate.media import Video
 from palate.records import Comparison, Sample, Score
 from palate.store import Store
-from palate.votes import Votes
 
 MEASURED: dict[str, Callable[[Video], float]] = {
     "seconds": lambda video: video.seconds,
@@ -19,18 +18,15 @@ MEASURED: dict[str, Callable[[Video], float]] = {
 }
 
 
-def style(store: Store, votes: Votes, names: Sequence[str]) -> dict[str, NDArray[np.float64]]:
-    """For each name, (n,) the candidate's less the baseline's; nan where one has no video or no score.
+def style(store: Store, comparisons: Collection[str], names: Sequence[str]) -> dict[str, dict[str, float]]:
+    """For each name, the candidate's less the baseline's of each comparison; nan where one has no video or no score.
 
     "seconds", "fps" and "pixels" are measured on the videos, and differ in doublings; any other name is a scorer's, and
-    differs in standard deviations over samples. Both to two digits, so that verdicts of equal style are counted
-    together.
+    differs in standard deviations over samples.
     """
-    shown = {one.id: one for one in store.select(Comparison, id=votes.comparison.present())}
-    pairs = [shown[id] for id in votes.comparison.present()]
-    _, pair = np.unique(votes.comparison.codes, return_inverse=True)
+    pairs = list(store.select(Comparison, id=list(comparisons)))
     samples = sorted({id for one in pairs for id in (one.candidate, one.baseline)})
-    found: dict[str, NDArray[np.float64]] = {}
+    found: dict[str, dict[str, float]] = {}
     videos = {one.id: one.media for one in store.select(Sample, id=samples) if one.media}
     kinds = [name for name in names if name in MEASURED]
     measured: dict[str, dict[str, float]] = {name: {} for name in kinds}
@@ -40,8 +36,8 @@ def style(store: Store, votes: Votes, names: Sequence[str]) -> dict[str, NDArray
             measured[name][id] = float(np.log2(MEASURED[name](video)))
     for name in names:
         values = measured[name] if name in MEASURED else _scores(store, name, samples)
-        gap = [values.get(one.candidate, np.nan) - values.get(one.baseline, np.nan) for one in pairs]
-        found[f"twice the {name}" if name in MEASURED else f"a deviation of {name}"] = np.round(gap, 2)[pair]
+        title = f"twice the {name}" if name in MEASURED else f"a deviation of {name}"
+        found[title] = {one.id: values.get(one.candidate, nan) - values.get(one.baseline, nan) for one in pairs}
     return found
 
 

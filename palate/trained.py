@@ -5,7 +5,8 @@ from collections.abc import Mapping, Sequence
 from pydantic import JsonValue
 
 from palate.config import Settings
-from palate.provenance import SWEEP, digest
+from palate.digest import digest
+from palate.provenance import SWEEP
 from palate.records import Estimate, Figure, Run, Scalar
 from palate.store import Store
 

@@ -68,8 +68,17 @@ class Coding:
     def codes(self, names: Collection[str]) -> Codes:
         return np.fromiter(map(self._place.__getitem__, names), np.int32, len(names))
 
+    def of(self, column: Labels) -> Codes:
+        """The numbers (n,) of a column of names."""
+        return self.codes(column.names.tolist())[column.codes]
+
     def __len__(self) -> int:
         return len(self._place)
+
+    @property
+    def names(self) -> list[str]:
+        """In the order of their numbers."""
+        return list(self._place)
 
     def labels(self, *columns: Codes) -> list[Labels]:
         """Columns of these numbers, with their names in common."""

@@ -7,11 +7,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import palate.version
+from palate.accords import accords
+from palate.digest import digest
 from palate.errors import RecordError
-from palate.gsb import accords, contests, slices, standings
-from palate.provenance import Node, as_text, digest, to_json, walk
+from palate.gsb import contests, slices
+from palate.provenance import Node, as_text, to_json, walk
 from palate.records import Case, Comparison, Figure, Judgement, Preference, Run, Sample, Score, Verdict
 from palate.report import figures, score_difference, score_figure
+from palate.standings import standings
 from palate.store import Store
 from palate.version import code_version
 

@@ -10,7 +10,7 @@ from scipy.special import log_softmax
 from scipy.stats import t
 
 from palate.errors import DataError
-from palate.stats.rating import ELO, fit
+from palate.stats.rating import ELO, SIDE, fit
 from palate.stats.ties import curve
 from palate.stats.wins import GOOD, SAME
 
@@ -59,7 +59,7 @@ def test_matches_a_general_optimiser():
     theta = found.x[:5] - found.x[:5].mean()
     assert [one.value for one in ratings.strength] == pytest.approx(theta, abs=1e-4)
     assert ratings.tie.value == pytest.approx(found.x[5], abs=1e-4)
-    assert ratings.side.value == pytest.approx(found.x[6], abs=1e-4)
+    assert ratings.effects[SIDE].value == pytest.approx(found.x[6], abs=1e-4)
     assert ratings.log_likelihood == pytest.approx(-found.fun, rel=1e-8)
     assert np.mean([one.value for one in ratings.elo]) == pytest.approx(1000)
     assert ratings.elo[2].value == pytest.approx(1000 + ELO * theta[2], abs=0.1)
@@ -98,7 +98,9 @@ def test_swapping_candidate_and_baseline_changes_nothing():
         systems=list("abcd"),
         side=np.where(flip, -side, side),
     )
-    for mine, theirs in zip((*one.strength, one.tie, one.side), (*other.strength, other.tie, other.side)):
+    for mine, theirs in zip(
+        (*one.strength, one.tie, one.effects[SIDE]), (*other.strength, other.tie, other.effects[SIDE])
+    ):
         assert (mine.value, mine.low, mine.high) == pytest.approx((theirs.value, theirs.low, theirs.high), abs=1e-8)
     assert one.ranks == other.ranks
 
@@ -143,6 +145,13 @@ def test_graphs_without_an_answer_are_explained(rows, message):
         fit(candidate, baseline, outcome, np.arange(len(rows)), systems=list("abcd"))
 
 
+def test_one_system_or_no_number_is_not_rated():
+    with pytest.raises(DataError, match="one system"):
+        fit([0, 0], [0, 0], [1, -1], [0, 1], systems=["a"])
+    with pytest.raises(DataError, match="not good"):
+        fit([0, 1], [1, 0], [1, np.nan], [0, 1], systems=["a", "b"])
+
+
 def test_ties_bound_a_system_that_never_lost():
     rows = [(0, 1, 1), (0, 1, -1), (0, 1, 0), (1, 2, 0), (0, 2, 1)]
     candidate, baseline, outcome = np.array(rows).T
@@ -154,7 +163,7 @@ def test_a_side_effect_needs_both_orders():
     rng = np.random.default_rng(5)
     outcome, prompt = rng.integers(-1, 2, 40), np.arange(40)
     for side in (np.ones(40, int), np.zeros(40, int)):
-        with pytest.raises(DataError, match="side effect"):
+        with pytest.raises(DataError, match="standing on the left"):
             fit(np.zeros(40, int), np.ones(40, int), outcome, prompt, systems=["a", "b"], side=side)
 
 
@@ -222,7 +231,7 @@ def test_style_is_taken_out():
     assert naive.strength[0].low > 0.05
     fair = fit(*columns, systems=["a", "b"], covariates={"length": longer[keep]}, ties="rao_kupper")
     assert fair.strength[0].low < 0 < fair.strength[0].high
-    assert fair.covariates["length"].low < 0.8 < fair.covariates["length"].high
+    assert fair.effects["length"].low < 0.8 < fair.effects["length"].high
     with pytest.raises(DataError, match="length is not known"):
         fit(*columns, systems=["a", "b"], covariates={"length": np.full(keep.sum(), np.nan)})
     with pytest.raises(DataError, match="length cannot be told"):

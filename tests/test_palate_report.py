@@ -1,4 +1,5 @@
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -6,17 +7,22 @@ import pytest
 from click.testing import CliRunner
 
 from annotation.votes import fetv
+from palate.accords import accords
+from palate.digest import digest
 from palate.errors import DataError
-from palate.gsb import accords, contests, set_aside, slices, standings
-from palate.provenance import digest, walk
+from palate.gsb import Contests, contests, outcomes, slices
+from palate.provenance import walk
 from palate.records import UNKNOWN_ANNOTATOR, Case, Comparison, Figure, Judgement, Sample, Score, Side
 from palate.report import figures, score_difference, score_figure
 from palate.report_cli import report
 from palate.report_text import gsb_text, table
+from palate.standings import standings
+from palate.stats import wins
 from palate.stats.wins import Form, holm
 from palate.store import Store
 from palate.style import style
 
+README = Path(__file__).resolve().parents[1] / "README.md"
 FETV = Path(__file__).resolve().parents[2] / "shared" / "data" / "votes" / "fetv"
 TAGS = ("animals; people", "people", "food")
 
@@ -64,6 +70,12 @@ def both_ways(record, verdicts, people=("ann", "bob")):
         ]
         record.add([case, *pair, comparison, *votes])
     return record.votes()
+
+
+def aside(votes):
+    contests = Contests()
+    contests.add(votes)
+    return contests.aside
 
 
 def test_both_orders_are_one_contest(store):
@@ -116,7 +128,7 @@ def test_gold_and_repeats_are_not_counted(store):
     votes = store.votes()
     (contest,) = contests(votes)
     assert contest.good + contest.same + contest.bad == 48
-    assert set_aside(votes) == 96
+    assert aside(votes) == 96
 
 
 def test_majorities_count_comparisons(store):
@@ -126,6 +138,27 @@ def test_majorities_count_comparisons(store):
     assert majority.good + majority.same + majority.bad == 12
     assert "majority" in majority.forms[Form.NET].method
     assert "aggregated" in majority.forms[Form.NET].note
+
+
+def test_a_slice_without_votes_and_a_single_system_are_told(store):
+    """A tag of cases that nobody judged; and a study that only set a system's own samples against each other."""
+    store.add([*study(np.random.default_rng(0)), Case(suite="s", prompt="unasked", tags={"mood": "calm"})])
+    for votes, sliced in (
+        (store.votes(), slices(store.select(Case), "mood")),
+        (store.votes(candidate="nobody"), None),
+    ):
+        with pytest.raises(DataError, match="no votes in this selection"):
+            contests(votes, slices=sliced)
+    with pytest.raises(DataError, match="no case has the tag"):
+        slices(store.select(Case), "colour")
+    case = Case(suite="s", prompt="alone")
+    pair = [Sample(case=case.id, system="new", seed=seed) for seed in (0, 1)]
+    shown = Comparison(study="s", case=case.id, candidate=pair[0].id, baseline=pair[1].id, candidate_side=None)
+    vote = {"annotator": "ann", "simulated": False, "source": "t", "verdicts": {"motion": "good"}}
+    store.add([case, *pair, shown, Judgement(comparison=shown.id, **vote)])
+    with pytest.raises(DataError, match="no votes in this selection"):
+        contests(store.votes(axis="motion"))
+    assert standings(store.votes(axis="motion")) == ([], [])
 
 
 def test_seeds_of_a_case_are_comparisons_of_their_own(store):
@@ -146,7 +179,7 @@ def test_seeds_of_a_case_are_comparisons_of_their_own(store):
     votes = store.votes()
     (majority,) = contests(votes, "majority")
     assert (majority.good, majority.same, majority.bad) == (1, 0, 1)
-    assert set_aside(votes) == 2
+    assert aside(votes) == 2
     (accord,) = accords(votes)
     assert (accord.comparisons, accord.share.value) == (3, 1)
 
@@ -215,7 +248,10 @@ def test_the_command_by_tag(store, tmp_path):
 
 @pytest.mark.skipif(not FETV.exists(), reason="FETV's votes are not beside this checkout")
 def test_fetv_majorities_inflate(store):
-    """Counts published for these files: pooled against majority ratios of 1.39 / 1.86, 4.26 / 12.85 and 1.21 / 1.40."""
+    """Counts published for these files: pooled against majority ratios of 1.39 / 1.86, 4.26 / 12.85 and 1.21 / 1.40.
+
+    And every number of the README's table.
+    """
     store.add({one.id: one for one in fetv.read(FETV, "fetv")}.values())
     votes = store.votes()
     expected = {
@@ -233,6 +269,15 @@ def test_fetv_majorities_inflate(store):
         if net is not None:
             assert pooled[key][Form.NET].value == pytest.approx(net, abs=0.0006)
             assert majority[key][Form.NET].value == pytest.approx(inflated, abs=0.0006)
+    rows = re.findall(r"^\| ([a-z ]+), (\S+) v (\S+) \| (.+) \| (.+) \| (.+) \|$", README.read_text(), re.M)
+    assert len(rows) == 3
+    for axis, candidate, baseline, independent, clustered, majorities in rows:
+        key = axis.replace(" ", "_"), candidate, baseline
+        part = votes.select((votes.axis == key[0]) & (votes.candidate == candidate) & (votes.baseline == baseline))
+        iid = wins.analytic(wins.pooled(outcomes(part), np.arange(len(part))), Form.NET)
+        for told, one in ((independent, iid), (clustered, pooled[key][Form.NET])):
+            assert told == f"{one.value:.3f} [{one.low:.3f}, {one.high:.3f}]"
+        assert majorities == f"{majority[key][Form.NET].value:.3f}"
     for accord, nominal, ordinal in zip(accords(votes), (0.31, 0.31, 0.43), (0.47, 0.49, 0.62)):
         assert accord.nominal.value == pytest.approx(nominal, abs=0.006)
         assert accord.ordinal.value == pytest.approx(ordinal, abs=0.006)
@@ -391,11 +436,10 @@ def test_style_is_measured_on_the_videos(store):
     shown = Comparison(study="s", case=case.id, candidate=pair[0].id, baseline=pair[1].id, candidate_side=None)
     vote = {"simulated": False, "source": "t", "verdicts": {"overall": "good", "motion": "bad"}}
     store.add([case, *pair, shown, Judgement(comparison=shown.id, annotator="ann", **vote)])
-    found = style(store, store.votes(), ("seconds", "fps", "pixels"))
-    assert {name: column.tolist() for name, column in found.items()} == {
-        "twice the seconds": [2.0, 2.0],
-        "twice the fps": [-1.0, -1.0],
-        "twice the pixels": [1.0, 1.0],
+    assert style(store, [shown.id], ("seconds", "fps", "pixels")) == {
+        "twice the seconds": {shown.id: 2.0},
+        "twice the fps": {shown.id: -1.0},
+        "twice the pixels": {shown.id: 1.0},
     }
 
 

@@ -228,6 +228,11 @@ def test_what_cannot_be_counted():
         majority([], [], [])
     with pytest.raises(DataError, match="not good"):
         pooled([1, 22], [0, 1])
+    with pytest.raises(DataError, match="not good"):
+        pooled([1, np.nan], [0, 1])
+    for weight in (np.nan, np.inf, -1):
+        with pytest.raises(DataError, match="not a positive number"):
+            weighted([1, 0], [0, 1], [0, 1], [1, weight])
 
 
 def test_holm_matches_statsmodels():

@@ -12,7 +12,7 @@ from dashboards.choose import Choice
 from dashboards.exhibit import Ask, Card, Content, Exhibit, Remark, fine, numbers, short, spread, spread_formats, whole
 from dashboards.ledger import Ints
 from dashboards.reader import Reader
-from palate.gsb import accords
+from palate.accords import accords
 from palate.records import Estimate
 
 TITLE = "Annotators"

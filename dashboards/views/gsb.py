@@ -25,7 +25,7 @@ from dashboards.exhibit import (
 )
 from dashboards.reader import Reader
 from palate.errors import DataError
-from palate.gsb import Aggregation, Contest, ballots_of_contests, contests
+from palate.gsb import Aggregation, Contest, Contests, contests
 from palate.stats.plan import components, prompts_needed
 from palate.stats.wins import Form
 from palate.votes import Votes
@@ -103,8 +103,9 @@ def _needed(votes: Votes, least: float, simulated: bool) -> Card:
     """How many more votes a single look at the end would take."""
     question = f"How many votes would show a net of {least:.0%}?"
     try:
-        ballots = next(iter(ballots_of_contests(votes)))
-        parts = components(ballots)
+        counted = Contests()
+        counted.add(votes)
+        parts = components(next(counted.counts()))
     except DataError as error:
         return Card(question, "Cannot be planned from these votes", str(error), "open")
     people, prompts = len(set(votes.annotator.tolist())), len(set(votes.case.tolist()))
@@ -182,7 +183,7 @@ def _behind(one: Contest) -> str:
     """On what the numbers rest."""
     people = "people unknown" if one.basis.people is None else f"{one.basis.people} people"
     people = people.replace("people", "simulated annotators") if one.basis.simulated else people
-    return f"{len(one.basis.judgements):,} verdicts on {one.basis.prompts:,} prompts by {people}; {one.aggregation}"
+    return f"{one.basis.votes:,} verdicts on {one.basis.prompts:,} prompts by {people}; {one.aggregation}"
 
 
 def _slices(
@@ -199,12 +200,17 @@ def _slices(
     part = votes if across == "axes" else votes.select(votes.axis == axis)
 
     def cells() -> list[Contest]:
-        named = {one.id: _names(one.tags, rows, across) for one in asked}
-        return contests(part, "pooled", met[0], slices={id: names for id, names in named.items() if names})
+        seen = set(part.case.present())
+        named = {one.id: _names(one.tags, rows, across) for one in asked if one.id in seen}
+        sliced = {id: names for id, names in named.items() if names}
+        return contests(part, "pooled", met[0], slices=sliced) if sliced else []
 
     found = reader.once(
         ("gsb slices", choice.key, met, axis if across != "axes" else "", rows, across), cells, (*_ALL,)
     )
+    if not found:
+        yield Remark(f"No case of these votes is tagged with both {rows} and {across}.")
+        return
     table = numbers([_cell(one, rows, across) for one in found])
     if across == "axes":
         table = table.sort_values(by=[rows, across], key=lambda c: c.map(axes.index) if c.name == across else c)

@@ -4,7 +4,8 @@ from dashboards import charts, choose
 from dashboards.choose import Choice
 from dashboards.exhibit import Ask, Content, Exhibit, Remark, fine, numbers, signed, spread, spread_formats, whole
 from dashboards.reader import Reader
-from palate.gsb import Contest, Standing, contests, standings
+from palate.gsb import Contest, contests
+from palate.standings import Standing, standings
 from palate.stats.wins import Form
 
 TITLE = "Leaderboard"
@@ -44,10 +45,10 @@ def _ladder(found: list[Standing], axis: str, simulated: bool) -> Exhibit:
                 "rank to": one.rank[1],
                 "rank (UB)": one.arena_rank,
                 **spread("win rate", one.win_rate),
-                "n": len(one.basis.judgements),
+                "n": one.basis.votes,
                 "prompts": one.basis.prompts,
                 "people": one.basis.people,
-                "standing": "preliminary" if len(one.basis.judgements) < PRELIMINARY else "",
+                "standing": "preliminary" if one.basis.votes < PRELIMINARY else "",
             }
             for place, one in enumerate(found, 1)
         ]

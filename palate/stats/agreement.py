@@ -31,11 +31,13 @@ def alpha(
     level: float = 0.95,
     replicates: int = 2000,
     seed: int = 0,
+    repeats: ArrayLike = 1,
 ) -> Estimate:
     """Krippendorff's alpha, with a percentile interval from a bootstrap over units.
 
     Source: Krippendorff (2019), Content Analysis, ch. 12: alpha = 1 - observed / expected disagreement, from the
-    coincidence matrix. Categories are in order for "ordinal"; "interval" needs their `values` (categories,).
+    coincidence matrix. Categories are in order for "ordinal"; "interval" needs their `values` (categories,). `repeats`
+    (units,) says how many units there are of each row.
 
     Raises:
         DataError: no unit has two votes, or "interval" without values.
@@ -43,34 +45,44 @@ def alpha(
     if metric == "interval" and values is None:
         raise DataError("the interval metric without the categories' values", "give them, or use ordinal")
     scale = np.zeros(0) if values is None else np.asarray(values, dtype=float)
-    return _bootstrapped(counts, lambda o: _alpha(o, metric, scale), f"Krippendorff {metric}", level, replicates, seed)
+    name = f"Krippendorff {metric}"
+    return _bootstrapped(counts, repeats, lambda o: _alpha(o, metric, scale), name, level, replicates, seed)
 
 
-def agreement(counts: ArrayLike, level: float = 0.95, replicates: int = 2000, seed: int = 0) -> Estimate:
+def agreement(
+    counts: ArrayLike, level: float = 0.95, replicates: int = 2000, seed: int = 0, repeats: ArrayLike = 1
+) -> Estimate:
     """The share of agreeing pairs of votes, each vote weighing the same, with a bootstrap interval over units.
 
-    Raises DataError where no unit has two votes.
+    `repeats` as for `alpha`. Raises DataError where no unit has two votes.
     """
 
     def diagonal(o: Floats) -> Floats:
         return np.trace(o, axis1=-2, axis2=-1) / o.sum((-2, -1))
 
-    return _bootstrapped(counts, diagonal, "percent agreement", level, replicates, seed)
+    return _bootstrapped(counts, repeats, diagonal, "percent agreement", level, replicates, seed)
 
 
 def _bootstrapped(
-    counts: ArrayLike, statistic: Callable[[Floats], Floats], name: str, level: float, replicates: int, seed: int
+    counts: ArrayLike,
+    repeats: ArrayLike,
+    statistic: Callable[[Floats], Floats],
+    name: str,
+    level: float,
+    replicates: int,
+    seed: int,
 ) -> Estimate:
     """`statistic` maps coincidence matrices (..., K, K) to numbers (...), nan where it is undefined."""
     table = np.asarray(counts)
-    table = table[table.sum(1) >= 2]
-    units = len(table)
+    shared = table.sum(1) >= 2
+    table, times = table[shared], np.broadcast_to(repeats, len(table))[shared]
+    units = int(times.sum())
     if not units:
         raise DataError("no unit has two votes", "ask two or more people about the same comparison")
     # Units with the same counts are alike, so a bootstrap draws how many of each pattern it gets: a million units cost
     # as little as their few dozen patterns.
-    _, first, repeats = np.unique(_pattern(table), return_index=True, return_counts=True)
-    patterns = table[first]
+    _, first, pattern = np.unique(_pattern(table), return_index=True, return_inverse=True)
+    patterns, repeats = table[first], np.bincount(pattern, times)
     coincidences = _coincidences(patterns)
     value = float(statistic(np.tensordot(repeats, coincidences, axes=1)))
     draws = np.random.default_rng(seed).multinomial(units, repeats / units, size=replicates)
@@ -83,7 +95,7 @@ def _bootstrapped(
         value=value if known else None,
         low=float(low) if known else None,
         high=float(high) if known else None,
-        n=int(table.sum()),
+        n=int(repeats @ patterns.sum(1)),
         level=level,
         method=f"{name}, bootstrap over units",
         clusters={"units": units},

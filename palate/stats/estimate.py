@@ -59,6 +59,12 @@ class TwoWay:
             gaps.append("one annotator: the interval does not cover other annotators")
         return "; ".join(gaps)
 
+    @property
+    def reversed(self) -> "TwoWay":
+        """The same of scores whose columns come in the other order."""
+        by_prompt, by_annotator = self.by_prompt[::-1, ::-1], self.by_annotator[::-1, ::-1]
+        return TwoWay(by_prompt, by_annotator, self.by_both[::-1, ::-1], self.n_prompts, self.n_annotators, self.absent)
+
     def variance(self, direction: NDArray[np.float64]) -> NDArray[np.float64] | None:
         """Variance of `direction` (..., p) times the summed scores, shape (...); None without a sample."""
 
@@ -104,15 +110,53 @@ def two_way(
 
     Memory beside the input is a few integers a verdict, and at most clusters x p.
     """
-    prompts, n_prompts = codes(prompt)
-    rows = np.arange(len(prompts)) if row is None else row
-    by_prompt = _outer(scores, rows, prompts)
-    if annotator is None:
-        return TwoWay(by_prompt, np.zeros_like(by_prompt), np.zeros_like(by_prompt), n_prompts, None, absent)
-    annotators, n_annotators = codes(annotator)
-    by_annotator = _outer(scores, rows, annotators)
-    by_both = _outer(scores, rows, prompts * n_annotators + annotators)
-    return TwoWay(by_prompt, by_annotator, by_both, n_prompts, n_annotators)
+    prompts, _ = codes(prompt)
+    annotators, people = (None, None) if annotator is None else codes(annotator)
+    clusters = Clusters(scores, people, absent)
+    clusters.add(np.arange(len(prompts)) if row is None else row, prompts, annotators)
+    return clusters.sampling
+
+
+class Clusters:
+    """`two_way` a part of the verdicts at a time. Its memory is annotators x p and p x p, and what a part takes.
+
+    Args:
+        scores: (r, p) of each kind of verdict.
+        annotators: how many there are, at most; None where they are no sample, and `absent` says why.
+    """
+
+    def __init__(self, scores: NDArray[np.float64], annotators: int | None, absent: str = "unknown") -> None:
+        p = scores.shape[1]
+        self._scores, self._parts, self._absent = scores, _sparse(scores), absent
+        self._by_prompt, self._by_both, self._prompts, self._both = np.zeros((p, p)), np.zeros((p, p)), 0, 0
+        self._by_annotator = None if annotators is None else np.zeros((annotators, p))
+        self._judged = np.zeros(annotators or 0, int)
+
+    def add(self, row: NDArray[np.intp], prompt: NDArray[np.intp], annotator: NDArray[np.intp] | None) -> None:
+        """Verdicts (n,): the row of each in `scores`, and numbers from zero. It has all verdicts of its prompts."""
+        total, size = _outer(self._scores, row, prompt)
+        self._by_prompt, self._prompts = self._by_prompt + total, self._prompts + size
+        if self._by_annotator is None or annotator is None:
+            return
+        people = len(self._judged)
+        self._judged += np.bincount(annotator, minlength=people)
+        self._by_annotator += _sums(self._parts, row, annotator, people, self._scores.shape[1])
+        total, size = _outer(self._scores, row, prompt * people + annotator)
+        self._by_both, self._both = self._by_both + total, self._both + size
+
+    @property
+    def sampling(self) -> TwoWay:
+        by_prompt, by_both = corrected(self._by_prompt, self._prompts), corrected(self._by_both, self._both)
+        if self._by_annotator is None:
+            return TwoWay(by_prompt, by_both, by_both, self._prompts, None, self._absent)
+        people = int(np.count_nonzero(self._judged))
+        by_annotator = corrected(self._by_annotator.T @ self._by_annotator, people)
+        return TwoWay(by_prompt, by_annotator, by_both, self._prompts, people)
+
+
+def corrected(total: NDArray[np.float64], clusters: int) -> NDArray[np.float64]:
+    """C / (C - 1) times a sum over C clusters, whose common centre was estimated from them."""
+    return total * (clusters / max(clusters - 1, 1))
 
 
 def codes(labels: ArrayLike) -> tuple[NDArray[np.intp], int]:
@@ -138,32 +182,41 @@ def distinct(labels: ArrayLike) -> tuple[NDArray[np.generic], NDArray[np.intp]]:
     return np.unique(given, return_inverse=True)
 
 
-def _outer(scores: NDArray[np.float64], row: NDArray[np.intp], cluster: NDArray[np.intp]) -> NDArray[np.float64]:
-    """C / (C - 1) times the sum over clusters of the outer product of their summed scores: (p, p)."""
+def _outer(
+    scores: NDArray[np.float64], row: NDArray[np.intp], cluster: NDArray[np.intp]
+) -> tuple[NDArray[np.float64], int]:
+    """The sum over clusters of the outer product of their summed scores, (p, p), and how many clusters there are."""
     p, bits = scores.shape[1], len(scores).bit_length()
     if (int(cluster.max(initial=-1)) + 1) * p <= _FITS:
-        size, total = int(np.count_nonzero(np.bincount(cluster))), _summed(scores, row, cluster)
-    else:
-        # Cluster and row sorted as one integer: several times as fast as sorting the one and taking the other along.
-        packed = np.sort(cluster << bits | row)
-        cluster, row = packed >> bits, packed & ((1 << bits) - 1)
-        new = cluster[1:] != cluster[:-1]
-        members = np.diff(np.flatnonzero(np.concatenate([[True], new, [True]])))
-        size = len(members)
-        crowded = members @ (members - 1) > 8 * len(row)
-        number = np.concatenate([[0], np.cumsum(new)]) if crowded else cluster
-        total = _summed(scores, row, number) if crowded else _paired(scores, row, cluster)
-    return total * (size / max(size - 1, 1))
+        return _summed(scores, row, cluster), int(np.count_nonzero(np.bincount(cluster)))
+    # Cluster and row sorted as one integer: several times as fast as sorting the one and taking the other along.
+    packed = np.sort(cluster << bits | row)
+    cluster, row = packed >> bits, packed & ((1 << bits) - 1)
+    new = cluster[1:] != cluster[:-1]
+    members = np.diff(np.flatnonzero(np.concatenate([[True], new, [True]])))
+    if members @ (members - 1) > 8 * len(row):  # crowded
+        return _summed(scores, row, np.concatenate([[0], np.cumsum(new)])), len(members)
+    return _paired(scores, row, cluster), len(members)
 
 
 def _summed(scores: NDArray[np.float64], row: NDArray[np.intp], cluster: NDArray[np.intp]) -> NDArray[np.float64]:
     """The sum of outer products from a table of sums, clusters x p."""
-    p, size = scores.shape[1], int(cluster.max(initial=-1)) + 1
-    sums = np.zeros(size * p)
-    for place, value in _sparse(scores):
-        sums += np.bincount(cluster * p + place[row], value[row], size * p)
-    table = sums.reshape(size, p)
+    table = _sums(_sparse(scores), row, cluster, int(cluster.max(initial=-1)) + 1, scores.shape[1])
     return table.T @ table
+
+
+def _sums(
+    parts: list[tuple[NDArray[np.intp], NDArray[np.float64]]],
+    row: NDArray[np.intp],
+    cluster: NDArray[np.intp],
+    size: int,
+    p: int,
+) -> NDArray[np.float64]:
+    """Each cluster's scores, summed: (size, p)."""
+    sums = np.zeros(size * p)
+    for place, value in parts:
+        sums += np.bincount(cluster * p + place[row], value[row], size * p)
+    return sums.reshape(size, p)
 
 
 def _paired(scores: NDArray[np.float64], row: NDArray[np.intp], cluster: NDArray[np.intp]) -> NDArray[np.float64]:

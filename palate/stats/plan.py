@@ -15,8 +15,7 @@ import numpy as np
 from scipy.stats import norm, t
 
 from palate.errors import DataError
-from palate.stats.estimate import codes
-from palate.stats.wins import Ballots
+from palate.stats.tally import Counts
 
 MOST_PROMPTS = 1_000_000
 
@@ -42,39 +41,16 @@ class Components:
         return self.prompt / prompts + self.annotator / annotators + self.rest / (prompts * overlap)
 
 
-def components(ballots: Ballots) -> Components:
+def components(counts: Counts) -> Components:
     """Variance components of pooled verdicts, by the method of moments (Henderson 1953, method 1); below zero is zero.
 
     Raises:
         DataError: annotators unknown, or a design that cannot tell prompts, annotators and the rest apart.
     """
-    if ballots.annotator is None:
+    if counts.moments is None:
         raise DataError("it is unknown who gave these votes", "give the variances with --assume")
-    verdict = ballots.outcome.astype(float)
-    (prompt, P), (annotator, A) = codes(ballots.prompt), codes(ballots.annotator)
-    cell, _ = codes(prompt * A + annotator)
-    n, per_prompt, per_annotator = float(len(verdict)), np.bincount(prompt), np.bincount(annotator)
-    pairs = np.bincount(cell).astype(float)
-    first = np.unique(cell, return_index=True)[1]
-    # Sums of squares: of all verdicts, of the mean, of prompts' and of annotators' means, and what each is expected to
-    # be as a multiple of (the squared net, prompt, annotator, rest).
-    squares = np.array(
-        [
-            (verdict**2).sum(),
-            verdict.sum() ** 2 / n,
-            (np.bincount(prompt, verdict) ** 2 / per_prompt).sum(),
-            (np.bincount(annotator, verdict) ** 2 / per_annotator).sum(),
-        ]
-    )
-    expected = np.array(
-        [
-            [n, n, n, n],
-            [n, (per_prompt**2).sum() / n, (per_annotator**2).sum() / n, 1],
-            [n, n, (pairs**2 / per_prompt[prompt[first]]).sum(), P],
-            [n, (pairs**2 / per_annotator[annotator[first]]).sum(), n, A],
-        ]
-    )
-    if np.linalg.matrix_rank(expected / n) < 4:
+    squares, expected = counts.moments.squares, counts.moments.expected
+    if np.linalg.matrix_rank(expected / counts.n) < 4:
         raise DataError(
             "these votes cannot tell prompts from annotators",
             "collect two votes a prompt from two or more people, or give the variances with --assume",

@@ -9,7 +9,7 @@ Newton's method takes milliseconds for a million of them.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,14 +20,17 @@ from scipy.sparse.csgraph import connected_components
 
 from palate.errors import DataError
 from palate.records import Estimate
-from palate.stats.estimate import TwoWay, codes, two_way
+from palate.stats.estimate import Clusters, TwoWay, codes
 from palate.stats.ties import START, Floats, Ties, curve
 from palate.stats.wins import checked
 
 ELO = 400 / math.log(10)  # Elo points in one unit of log-odds
 _MODEL: dict[Ties, str] = {"davidson": "Davidson", "rao_kupper": "Rao-Kupper"}
 _LARGEST = 3000  # cells that the search for a separating direction takes; with more, divergence is what tells it
+SIDE = "standing on the left"
 Ranks = tuple[tuple[int, int], ...]
+# Of verdicts (n,): kind * m + cell, with 0 good, 1 same, 2 bad and m cells; the number of the prompt; of the annotator.
+Part = tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.intp] | None]
 
 
 @dataclass(frozen=True)
@@ -41,8 +44,7 @@ class Ratings:
         ranks_at_once: the same, all systems' true ranks within theirs with the level's probability (Bonferroni over
             pairs), for a statement about the whole table.
         tie: log nu (Davidson) or log k (Rao-Kupper), or None where nobody answered `same`.
-        side: log-odds advantage of the left side, or None where it was not asked for.
-        covariates: log-odds for a unit of each.
+        effects: log-odds for a unit of each: of standing on the left where that was asked for, and of the covariates.
         log_likelihood: at the maximum.
     """
 
@@ -51,8 +53,7 @@ class Ratings:
     ranks: Ranks
     ranks_at_once: Ranks
     tie: Estimate | None
-    side: Estimate | None
-    covariates: Mapping[str, Estimate]
+    effects: Mapping[str, Estimate]
     log_likelihood: float
 
     @property
@@ -79,20 +80,49 @@ class Ratings:
 
 
 @dataclass(frozen=True)
-class _Cells:
-    """The verdicts that the model cannot tell apart, counted together.
+class Cells:
+    """Verdicts that the model cannot tell apart, counted together.
 
     Attributes:
-        x: (m, q) what each of k strengths, side and covariates adds to a cell's lead.
-        counts: (kinds, m) verdicts.
-        row: (n,) kind * m + cell of each verdict.
-        k: systems.
+        x: (m, k + q) what each of k strengths and q effects adds to a cell's lead.
+        counts: (3, m) good, same and bad verdicts.
+        systems: names (k,).
+        effects: names (q,).
     """
 
     x: Floats
     counts: NDArray[np.int_]
-    row: NDArray[np.intp]
-    k: int
+    systems: Sequence[str]
+    effects: Sequence[str]
+
+    @property
+    def tied(self) -> bool:
+        return bool(self.counts[1].any())
+
+    @property
+    def seen(self) -> NDArray[np.int_]:
+        """Counts of the kinds that the model has: good, same and bad, or without ties good and bad."""
+        return self.counts if self.tied else self.counts[::2]
+
+
+def cells(
+    candidate: NDArray[np.int_],
+    baseline: NDArray[np.int_],
+    effects: Mapping[str, Floats],
+    counts: NDArray[np.int_],
+    systems: Sequence[str],
+) -> Cells:
+    """Cells (m,) of a candidate against a baseline, indices into `systems`, with what each effect is in them.
+
+    Raises DataError for an effect that is not finite.
+    """
+    for name, one in effects.items():
+        if not np.isfinite(one).all():
+            raise DataError(f"{name} is not known for every verdict", "leave the others out, or the covariate")
+    x = np.zeros((len(candidate), len(systems)))
+    x[np.arange(len(x)), candidate] = 1
+    x[np.arange(len(x)), baseline] -= 1
+    return Cells(np.column_stack([x, *effects.values()]), counts, systems, list(effects))
 
 
 def fit(
@@ -125,74 +155,68 @@ def fit(
         DataError: no verdicts; systems that are not compared, even indirectly; effects that cannot be told apart; or a
             likelihood without a maximum.
     """
-    outcome = checked(outcome)
-    extras = {name: np.asarray(one, float) for name, one in (covariates or {}).items()}
-    for name, one in extras.items():
-        if not np.isfinite(one).all():
-            raise DataError(f"{name} is not known for every verdict", "leave the others out, or the covariate")
-    tied = bool((outcome == 0).any())
-    cells = _cells(
-        np.asarray(candidate), np.asarray(baseline), outcome, side, list(extras.values()), len(systems), tied
+    outcome, candidate, baseline = checked(outcome), np.asarray(candidate), np.asarray(baseline)
+    given = {SIDE: side, **(covariates or {})} if side is not None else covariates or {}
+    effects = {name: np.broadcast_to(np.asarray(one, float), outcome.shape) for name, one in given.items()}
+    cell, m = codes(candidate * len(systems) + baseline)
+    for one in effects.values():
+        level_of, size = codes(one)
+        cell, m = codes(cell * size + level_of)
+    row = (1 - outcome) * m + cell
+    first = np.empty(m, np.intp)
+    first[cell] = np.arange(len(cell))  # a verdict of each cell
+    counts = np.bincount(row, minlength=3 * m).reshape(3, m)
+    told = cells(
+        candidate[first], baseline[first], {name: one[first] for name, one in effects.items()}, counts, systems
     )
-    names = [*(["the side effect"] if side is not None else []), *extras]
-    _check(cells, systems, tied, names)
-    parameters, information, log_likelihood = _maximise(cells, ties, tied)
-    k = len(systems)
     if prompt is None:
-        sampling = None
-    else:
-        at = curve(ties, cells.x @ parameters[: cells.x.shape[1]], float(parameters[-1]) if tied else None)
-        scores = (at.x[:, :, None] * cells.x).reshape(-1, cells.x.shape[1])
-        scores = np.column_stack([scores, at.t.reshape(-1, 1)]) if tied else scores
-        sampling = two_way(scores, prompt, annotator, row=cells.row)
+        return fit_cells(told, None, None, ties, level)
+    people, size = (None, None) if annotator is None else codes(annotator)
+    return fit_cells(told, [(row, codes(prompt)[0], people)], size, ties, level)
+
+
+def fit_cells(
+    cells: Cells, parts: Iterable[Part] | None, annotators: int | None, ties: Ties = "davidson", level: float = 0.95
+) -> Ratings:
+    """`fit` of verdicts that are counted already.
+
+    Args:
+        parts: the same verdicts, each part with all those of its prompts; looked at once. None: no intervals.
+        annotators: how many there are, at most; None where they are unknown.
+
+    Raises DataError as `fit` does.
+    """
+    x, k, tied, n = cells.x, len(cells.systems), cells.tied, int(cells.counts.sum())
+    _check(cells)
+    parameters, information, log_likelihood = _maximise(cells, ties)
+    sampling = None
+    if parts is not None:
+        at = curve(ties, x @ parameters[: x.shape[1]], float(parameters[-1]) if tied else None)
+        slopes = at.x[:, :, None] * x
+        slopes = np.concatenate([slopes, at.t[:, :, None]], axis=2) if tied else np.stack([slopes[0], 0 * x, slopes[1]])
+        clusters = Clusters(slopes.reshape(-1, slopes.shape[2]), annotators)
+        for part in parts:
+            clusters.add(*part)
+        sampling = clusters.sampling
     # (p, p): a parameter's first-order change for a change of the scores
     influence = np.linalg.inv(information).astype(np.float64)
 
     method = _MODEL[ties] if tied else "Bradley-Terry"
-    estimates = [_estimate(v, d, sampling, outcome.size, level, method) for v, d in zip(parameters, influence)]
-    sided = side is not None
+    estimates = [_estimate(v, d, sampling, n, level, method) for v, d in zip(parameters, influence)]
     return Ratings(
         strength=tuple(estimates[:k]),
         order=tuple(np.argsort(-parameters[:k], kind="stable").tolist()),
         ranks=_ranks(parameters[:k], influence[:k], sampling, level),
         ranks_at_once=_ranks(parameters[:k], influence[:k], sampling, 1 - (1 - level) / max(k * (k - 1) / 2, 1)),
         tie=estimates[-1] if tied else None,
-        side=estimates[k] if sided else None,
-        covariates=dict(zip(extras, estimates[k + sided :])),
+        effects=dict(zip(cells.effects, estimates[k:])),
         log_likelihood=log_likelihood,
     )
 
 
-def _cells(
-    candidate: NDArray[np.int_],
-    baseline: NDArray[np.int_],
-    outcome: NDArray[np.int_],
-    side: ArrayLike | None,
-    extras: Sequence[Floats],
-    k: int,
-    tied: bool,
-) -> _Cells:
-    sides = 0 if side is None else np.asarray(side)
-    keys = (candidate * k + baseline) * 3 + sides + 1  # pair and side as one integer
-    for one in extras:
-        level, size = codes(one)
-        keys = codes(keys)[0] * size + level
-    cell, m = codes(keys)
-    kind = 1 - outcome if tied else (1 - outcome) // 2
-    row = kind * m + cell
-    counts = np.bincount(row, minlength=(3 if tied else 2) * m).reshape(-1, m)
-    first = np.empty(m, np.intp)
-    first[cell] = np.arange(len(cell))  # a verdict of each cell
-    x = np.zeros((m, k))
-    x[np.arange(m), candidate[first]] = 1
-    x[np.arange(m), baseline[first]] -= 1
-    more = [np.broadcast_to(sides, candidate.shape)] if side is not None else []
-    return _Cells(np.column_stack([x, *(one[first] for one in (*more, *extras))]), counts, row, k)
-
-
-def _maximise(cells: _Cells, ties: Ties, tied: bool) -> tuple[Floats, Floats, float]:
+def _maximise(cells: Cells, ties: Ties) -> tuple[Floats, Floats, float]:
     """Newton's method. Returns parameters (q [+ tie],), information made regular by sum(theta) = 0, log-likelihood."""
-    x, counts, k = cells.x, cells.counts, cells.k
+    x, counts, k, tied = cells.x, cells.seen, len(cells.systems), cells.tied
     q = x.shape[1]
 
     def at(parameters: Floats):
@@ -222,9 +246,12 @@ def _maximise(cells: _Cells, ties: Ties, tied: bool) -> tuple[Floats, Floats, fl
     raise DataError("the ratings do not converge", "check that every pair has more than a few verdicts")
 
 
-def _check(cells: _Cells, systems: Sequence[str], tied: bool, names: Sequence[str]) -> None:
+def _check(cells: Cells) -> None:
     """Raise DataError unless the likelihood has one maximum, saying which systems or effects are in the way."""
-    x, k = cells.x, cells.k
+    x, counts, systems, names = cells.x, cells.seen, cells.systems, cells.effects
+    k = len(systems)
+    if k < 2:
+        raise DataError("one system has nothing to be rated against", "compare two systems or more")
     graph = sparse.coo_array((np.ones(len(x)), ((x[:, :k] > 0).argmax(1), (x[:, :k] < 0).argmax(1))), shape=(k, k))
     parts, part = connected_components(graph, directed=False)
     if parts > 1:
@@ -235,16 +262,16 @@ def _check(cells: _Cells, systems: Sequence[str], tied: bool, names: Sequence[st
             f"{' and '.join(names)} cannot be told from the strengths", "leave it out, or show pairs that differ in it"
         )
     # A cell with both wins and losses bounds its lead, and any tie bounds the tie parameter: enough of them decide.
-    mixed = x[(cells.counts[0] > 0) & (cells.counts[-1] > 0)]
+    mixed = x[(counts[0] > 0) & (counts[-1] > 0)]
     if len(x) > _LARGEST or np.linalg.matrix_rank(mixed.T @ mixed) == x.shape[1] - 1:
         return
     # Albert & Anderson (1984): there is no maximum where some direction makes no verdict seen less likely than another
     # kind, and one more so. A linear program looks for it. Both models of ties have the same such directions.
     tie = np.zeros((len(x), 1))
     features = [np.hstack([x / 2, tie]), np.hstack([0 * x, tie + 1]), np.hstack([-x / 2, tie])]
-    features = features if tied else [one[:, :-1] for one in (features[0], features[2])]
+    features = features if cells.tied else [one[:, :-1] for one in (features[0], features[2])]
     kinds = range(len(features))
-    gaps = [(features[a] - features[b])[cells.counts[a] > 0] for a in kinds for b in kinds if a != b]
+    gaps = [(features[a] - features[b])[counts[a] > 0] for a in kinds for b in kinds if a != b]
     rows = np.concatenate(gaps)
     found = linprog(-rows.sum(0), A_ub=-sparse.csr_array(rows), b_ub=np.zeros(len(rows)), bounds=(-1, 1))
     if -found.fun < 1e-6:

@@ -23,7 +23,8 @@ from scipy.stats import norm
 
 from palate.errors import DataError
 from palate.records import Estimate
-from palate.stats.wins import Ballots, Form, value_and_deviation
+from palate.stats.tally import Counts
+from palate.stats.wins import Form, value_and_deviation
 
 LEAST_PROMPTS = 10  # below, neither a sum is normal nor its variance known
 
@@ -38,15 +39,15 @@ def boundary(v: ArrayLike, level: float = 0.95, tuned: float = 500.0) -> NDArray
     return np.sqrt((v + r) * np.log((v + r) / (r * alpha**2)))
 
 
-def anytime(ballots: Ballots, level: float = 0.95) -> Estimate:
+def anytime(counts: Counts, level: float = 0.95) -> Estimate:
     """The net of all pooled verdicts so far. Its intervals of all looks hold together with probability `level`.
 
     Raises DataError for another aggregation: a majority rewrites its past.
     """
-    if ballots.rule != "pooled":
-        raise DataError(f"no interval for every look at a {ballots.rule} net", "pool the verdicts")
-    value, deviation = value_and_deviation(ballots, Form.NET)
-    sampling, count = ballots.sampling, len(ballots.outcome)
+    if counts.rule != "pooled":
+        raise DataError(f"no interval for every look at a {counts.rule} net", "pool the verdicts")
+    value, deviation = value_and_deviation(counts, Form.NET)
+    sampling, n = counts.sampling, counts.n
     low = high = None
     note = ""
     if sampling.n_prompts < LEAST_PROMPTS:
@@ -56,15 +57,15 @@ def anytime(ballots: Ballots, level: float = 0.95) -> Estimate:
     else:
         # Student's t for Gauss's, as far as few clusters make the variance uncertain
         certain = sampling.quantile(level) / float(norm.ppf((1 + level) / 2))
-        half = float(boundary((deviation * certain * count) ** 2, level)) / count
+        half = float(boundary((deviation * certain * n) ** 2, level)) / n
         low, high = max(value - half, -1.0), min(value + half, 1.0)
     return Estimate(
         value=value,
         low=low,
         high=high,
-        n=count,
+        n=n,
         level=level,
-        method=f"{ballots.rule}, normal mixture, {sampling.method}",
+        method=f"{counts.rule}, normal mixture, {sampling.method}",
         clusters=sampling.clusters,
         note="; ".join(filter(None, (note, sampling.note))),
     )

@@ -12,7 +12,6 @@ scale where each is unbounded: log for the ratio, logit for the two rates. Input
 import math
 from dataclasses import dataclass
 from enum import StrEnum
-from functools import cached_property
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -21,7 +20,8 @@ from scipy.special import expit
 
 from palate.errors import DataError
 from palate.records import Estimate
-from palate.stats.estimate import TwoWay, codes, two_way
+from palate.stats.estimate import codes
+from palate.stats.tally import Counts, Tally
 
 GOOD, SAME, BAD = 1, 0, -1
 
@@ -43,40 +43,20 @@ _FORMS = {
 
 
 @dataclass(frozen=True)
-class Ballots:
-    """Verdicts ready to be counted, under a named aggregation rule. Made by `pooled`, `weighted` or `majority`.
+class Ballots(Counts):
+    """Counted verdicts, and the verdicts themselves. Made by `pooled`, `weighted` or `majority`.
 
     Attributes:
-        rule: how several people's verdicts on one comparison become counts.
         outcome: (n,) of GOOD, SAME, BAD.
         prompt: (n,) labels of the first kind of cluster.
         annotator: (n,) labels of the second, or None where annotators are unknown or aggregated.
         weight: (n,) what each verdict counts.
     """
 
-    rule: str
     outcome: NDArray[np.int_]
     prompt: NDArray[np.generic]
     annotator: NDArray[np.generic] | None
     weight: NDArray[np.float64]
-
-    @cached_property
-    def onehot(self) -> NDArray[np.float64]:
-        """(n, 3): the weight of each verdict in its column of (G, S, B)."""
-        return (self.outcome[:, None] == np.array([GOOD, SAME, BAD])) * self.weight[:, None]
-
-    @cached_property
-    def totals(self) -> NDArray[np.float64]:
-        """(3,): weighted G, S, B."""
-        return self.onehot.sum(0)
-
-    @cached_property
-    def sampling(self) -> TwoWay:
-        # The forms do not change when all counts are scaled, so centring on the mean shares changes no variance;
-        # it only keeps sums of a million verdicts exact.
-        centred = self.onehot - self.weight[:, None] * (self.totals / self.totals.sum())
-        absent = "aggregated" if self.rule == "majority" else "unknown"
-        return two_way(centred, self.prompt, self.annotator, absent)
 
 
 def pooled(outcome: ArrayLike, prompt: ArrayLike, annotator: ArrayLike | None = None) -> Ballots:
@@ -94,11 +74,16 @@ def majority(outcome: ArrayLike, prompt: ArrayLike, comparison: ArrayLike) -> Ba
 
     Majorities exaggerate: they move the net away from zero as people are added (see the tests' real data).
     """
-    unit, units = codes(comparison)
-    votes = np.bincount(unit, weights=checked(outcome), minlength=units)
-    first = np.empty(units, dtype=int)
-    first[unit] = np.arange(len(unit))  # any of its verdicts
-    return _ballots("majority", np.sign(votes), np.asarray(prompt)[first], None, None)
+    outcome, (unit, _) = checked(outcome), codes(comparison)
+    votes, first = majorities(outcome, unit)
+    return _ballots("majority", votes, np.asarray(prompt)[first], None, None)
+
+
+def majorities(outcome: NDArray[np.int_], unit: NDArray[np.intp]) -> tuple[NDArray[np.int_], NDArray[np.intp]]:
+    """The majority (k,) of each unit, and one of its verdicts (k,), of verdicts (n,) whose units are numbered."""
+    first = np.empty(int(unit.max(initial=-1)) + 1, np.intp)
+    first[unit] = np.arange(len(unit))
+    return np.sign(np.bincount(unit, outcome)).astype(int), first
 
 
 def _ballots(
@@ -108,7 +93,12 @@ def _ballots(
     weight = np.ones(len(outcome)) if weight is None else np.asarray(weight, dtype=float)
     if not (np.isfinite(weight) & (weight > 0)).all():
         raise DataError("a weight that is not a positive number", "leave out the annotators who should not count")
-    return Ballots(rule, outcome, np.asarray(prompt), None if annotator is None else np.asarray(annotator), weight)
+    tally = Tally()
+    people = None if annotator is None else codes(annotator)[0]
+    tally.add(np.zeros(len(outcome), int), outcome, codes(prompt)[0], people, weight)
+    counts = tally.counts(0, rule, "aggregated" if rule == "majority" else "unknown")
+    labels = None if annotator is None else np.asarray(annotator)
+    return Ballots(**vars(counts), outcome=outcome, prompt=np.asarray(prompt), annotator=labels, weight=weight)
 
 
 def checked(outcome: ArrayLike) -> NDArray[np.int_]:
@@ -143,16 +133,16 @@ def _known(value: float) -> float | None:
     return value if math.isfinite(value) else None
 
 
-def analytic(ballots: Ballots, form: Form, level: float = 0.95) -> Estimate:
+def analytic(counts: Counts, form: Form, level: float = 0.95) -> Estimate:
     """One form, with a cluster-robust t interval over prompts and, where they are known, annotators.
 
     Source: Cameron, Gelbach & Miller (2011) for the variance, the delta method for the form. Where a kind of verdict
     that the form needs was never seen, the bound of `_unseen` takes its place.
     """
-    value, deviation = value_and_deviation(ballots, form)
+    value, deviation = value_and_deviation(counts, form)
     if deviation is None:
-        return _without_deviation(ballots, form, value, level)
-    half = ballots.sampling.quantile(level) * deviation
+        return _without_deviation(counts, form, value, level)
+    half = counts.sampling.quantile(level) * deviation
     if form is Form.RATIO:
         factor = math.exp(min(half / value, 600))  # beyond e^709 there are no floats
         low, high = value / factor, value * factor
@@ -161,7 +151,7 @@ def analytic(ballots: Ballots, form: Form, level: float = 0.95) -> Estimate:
     else:
         logit, half = math.log(value / (1 - value)), half / (value * (1 - value))
         low, high = float(expit(logit - half)), float(expit(logit + half))
-    return _estimate(ballots, value, low, high, level, ballots.sampling.method)
+    return _estimate(counts, value, low, high, level, counts.sampling.method)
 
 
 def bootstrap(ballots: Ballots, form: Form, level: float = 0.95, replicates: int = 2000, seed: int = 0) -> Estimate:
@@ -177,7 +167,8 @@ def bootstrap(ballots: Ballots, form: Form, level: float = 0.95, replicates: int
     prompts, n_prompts = codes(ballots.prompt)
     annotators, n_annotators = codes(np.zeros_like(prompts) if ballots.annotator is None else ballots.annotator)
     shape = (n_annotators, n_prompts)
-    tables = [sparse.csr_array((weight, (annotators, prompts)), shape=shape) for weight in ballots.onehot.T]
+    onehot = (ballots.outcome == np.array([[GOOD], [SAME], [BAD]])) * ballots.weight
+    tables = [sparse.csr_array((weight, (annotators, prompts)), shape=shape) for weight in onehot]
     generator = np.random.default_rng(seed)
     replicas: list[NDArray[np.float64]] = []
     for start in range(0, replicates, 100):  # a hundred at a time, so that memory is bounded by 100 x prompts
@@ -195,17 +186,17 @@ def bootstrap(ballots: Ballots, form: Form, level: float = 0.95, replicates: int
     return _estimate(ballots, value, _known(float(low)), _known(float(high)), level, method, note)
 
 
-def net_p_value(ballots: Ballots) -> float | None:
+def net_p_value(counts: Counts) -> float | None:
     """Two-sided p of the net being zero, from the variance of its interval; None where there is no interval.
 
     Where all verdicts are good, or all bad, it is the sign test over prompts.
     """
-    value, deviation = value_and_deviation(ballots, Form.NET)
+    value, deviation = value_and_deviation(counts, Form.NET)
     if deviation is not None:
-        return ballots.sampling.p_value(value, deviation)
+        return counts.sampling.p_value(value, deviation)
     if abs(value) == 1:
-        return min(1.0, 2 * 0.5**ballots.sampling.n_prompts)
-    return 1.0 if ballots.totals[1] == ballots.totals.sum() else None
+        return min(1.0, 2 * 0.5**counts.sampling.n_prompts)
+    return 1.0 if counts.totals[1] == counts.totals.sum() else None
 
 
 def holm(p_values: ArrayLike) -> NDArray[np.float64]:
@@ -217,26 +208,26 @@ def holm(p_values: ArrayLike) -> NDArray[np.float64]:
     return adjusted
 
 
-def value_and_deviation(ballots: Ballots, form: Form) -> tuple[float, float | None]:
+def value_and_deviation(counts: Counts, form: Form) -> tuple[float, float | None]:
     """A form and its standard deviation: None at the ends of its range, without a sample, or where nothing varies."""
     above, below, (least, most) = _FORMS[form]
-    value = float(_value(form, ballots.totals))
+    value = float(_value(form, counts.totals))
     if not least < value < most:
         return value, None
-    return value, ballots.sampling.deviation((above - value * below) / (below @ ballots.totals))
+    return value, counts.sampling.deviation((above - value * below) / (below @ counts.totals))
 
 
-def _without_deviation(ballots: Ballots, form: Form, value: float, level: float) -> Estimate:
+def _without_deviation(counts: Counts, form: Form, value: float, level: float) -> Estimate:
     """The estimate where the delta method has nothing to say."""
     _, _, (least, most) = _FORMS[form]
-    shares = ballots.totals / ballots.totals.sum()
+    shares = counts.totals / counts.totals.sum()
     if math.isnan(value):
-        return _estimate(ballots, None, None, None, level, "none", "no verdict is good or bad")
+        return _estimate(counts, None, None, None, level, "none", "no verdict is good or bad")
     if value in (least, most) or max(shares) == 1:
-        low, high, note = _unseen(form, shares, ballots.sampling.n_prompts, level)
-        return _estimate(ballots, _known(value), _known(low), _known(high), level, "binomial bound", note)
+        low, high, note = _unseen(form, shares, counts.sampling.n_prompts, level)
+        return _estimate(counts, _known(value), _known(low), _known(high), level, "binomial bound", note)
     note = "no interval: neither prompts nor annotators vary"
-    return _estimate(ballots, value, None, None, level, "none", note)
+    return _estimate(counts, value, None, None, level, "none", note)
 
 
 def _unseen(form: Form, shares: NDArray[np.float64], prompts: int, level: float) -> tuple[float, float, str]:
@@ -254,7 +245,7 @@ def _unseen(form: Form, shares: NDArray[np.float64], prompts: int, level: float)
 
 
 def _estimate(
-    ballots: Ballots,
+    counts: Counts,
     value: float | None,
     low: float | None,
     high: float | None,
@@ -266,9 +257,9 @@ def _estimate(
         value=value,
         low=low,
         high=high,
-        n=len(ballots.outcome),
+        n=counts.n,
         level=level,
-        method=f"{ballots.rule}, {method}",
-        clusters=ballots.sampling.clusters,
-        note="; ".join(filter(None, (note, ballots.sampling.note))),
+        method=f"{counts.rule}, {method}",
+        clusters=counts.sampling.clusters,
+        note="; ".join(filter(None, (note, counts.sampling.note))),
     )

@@ -2,11 +2,13 @@
 
 Prompts and annotators are drawn anew for every study. A verdict cuts a latent liking, normal given the effects of its
 prompt and of its annotator, at +-0.43, so that a third of even verdicts are ties; the true shares are then known in
-closed form. The regimes that are expected to fail are there to show where.
+closed form. The regimes that are expected to fail are there to show where. Stopped, it goes on where it was.
 """
 
 import argparse
+import json
 import math
+import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,12 +17,14 @@ import numpy as np
 from scipy.stats import binomtest, norm, t
 from tqdm import tqdm
 
-from palate.records import Estimate
+from palate.records import Estimate, content_hash
 from palate.stats import agreement, metric, rating, scaling, sequential, wins
 from palate.stats.wins import Form
 
 CUT = 0.43
 DOCUMENT = Path(__file__).resolve().parents[2] / "docs" / "coverage.md"
+DONE = Path(tempfile.gettempdir()) / "palate-intervals"  # the intervals of each study, by what they were computed with
+SOURCES = [Path(__file__), *sorted(Path(wins.__file__).parent.glob("*.py"))]
 
 
 @dataclass(frozen=True)
@@ -89,15 +93,25 @@ class Row:
 def cover(
     interval: str, regime: object, stated: bool, studies: int, study: Callable[[np.random.Generator], list], truth: list
 ) -> list[Row]:
-    """Coverage of each of the named estimates that a `study` returns."""
+    """Coverage of each of the named estimates that a `study` returns. A study that was done is not done again."""
+    title = f"{interval}: {regime}"
+    done = DONE / f"{content_hash([title, *(file.read_text() for file in SOURCES)])}.jsonl"
+    done.parent.mkdir(exist_ok=True)
+    done.touch()
+    kept = [json.loads(line) for line in done.read_text().splitlines()]
+    with done.open("a", buffering=1) as file:
+        for seed in tqdm(range(len(kept), studies), desc=title, initial=len(kept), total=studies, leave=False):
+            found = study(np.random.default_rng(seed))
+            kept.append([(name, one.low, one.high) for name, one in found])
+            print(json.dumps(kept[-1]), file=file)
     held: dict[str, list[bool]] = {}
     without: dict[str, int] = {}
-    for seed in tqdm(range(studies), desc=f"{interval}: {regime}", leave=False):
-        for (name, one), true in zip(study(np.random.default_rng(seed)), truth):
-            if one.low is None or one.high is None:
+    for found in kept[:studies]:
+        for (name, low, high), true in zip(found, truth):
+            if low is None or high is None:
                 without[name] = without.get(name, 0) + 1
             else:
-                held.setdefault(name, []).append(one.low <= true <= one.high)
+                held.setdefault(name, []).append(low <= true <= high)
     rows = [(f"{interval}{name and ', '}{name}", hits, without.get(name, 0)) for name, hits in held.items()]
     return [Row(name, str(regime), stated, sum(hits), len(hits), lost) for name, hits, lost in rows]
 
@@ -349,11 +363,11 @@ def document(rows: list[Row], looked: list[Watched]) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--studies", type=int, default=1000, help="for each row; a tenth of it for the loss law")
+    parser.add_argument("--studies", type=int, default=1000, help="for each row")
     parser.add_argument("--out", type=Path, default=DOCUMENT)
     options = parser.parse_args()
     n = options.studies
-    rows = [*gsb(n), *ratings(n), *metrics(n), *alphas(n), *laws(max(n // 10, 1))]
+    rows = [*gsb(n), *ratings(n), *metrics(n), *alphas(n), *laws(n)]
     looked = list(watched(n))
     options.out.parent.mkdir(exist_ok=True)
     options.out.write_text(document(rows, looked))

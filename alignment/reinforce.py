@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch.distributed.tensor import DTensor
 
 from alignment.gallery import Gallery
 from alignment.journal import Journal
@@ -89,7 +90,8 @@ class Setup:
     def _bytes_for_backward(self) -> int:
         """Measured on one sample: what a forward pass keeps beside the weights."""
         policy, network = self.objective.policy, self.learner.network
-        weights = {p.untyped_storage().data_ptr() for p in network.parameters()}
+        own = (p.to_local() if isinstance(p, DTensor) else p for p in network.parameters())
+        weights = {p.untyped_storage().data_ptr() for p in own}
         kept: dict[int, int] = {}
 
         def note(saved: torch.Tensor) -> torch.Tensor:

@@ -12,7 +12,7 @@ from torch import nn
 from alignment.policy import Policy, ShapesPolicy
 from models.families import DTYPES, PipelineSettings, folder_hash, open_pipeline
 from models.generator import Generator
-from models.launch import first_process, shard
+from models.launch import first_process, shard, world
 from models.pipelines import TracedPipeline
 from models.state import whole
 from models.weights import SHIPPED, Card, device_of, save_checkpoint
@@ -77,7 +77,7 @@ def _shapes(settings: ShapesSettings, weights: Path, device: str) -> Student:
     generator = Generator.load(weights, device_of(device))
     network = generator.network.train()
     policy = ShapesPolicy(generator)
-    if settings.shard:
+    if settings.shard and world() > 1:
         shard(network)
 
     def write(folder: Path, card: Card) -> Written:
@@ -103,7 +103,7 @@ def _pipeline(settings: PipelineSettings, weights: Path, device: str) -> Student
             adapt(network, settings.lora)
         if settings.checkpointing:
             network.enable_gradient_checkpointing()  # type: ignore[operator]
-    if settings.shard:
+    if settings.shard and world() > 1:
         shard(policy.network)
 
     def write(folder: Path, card: Card) -> Written:

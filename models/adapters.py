@@ -1,18 +1,13 @@
 """Low-rank adapters (LoRA, arXiv:2106.09685), by peft: what is trained of a network too large to be trained whole."""
 
-from collections.abc import Mapping
-from pathlib import Path
-
-import torch
 from peft import LoraConfig, inject_adapter_in_model
 from peft.tuners.lora import LoraLayer
 from pydantic import Field
 from torch import Tensor, nn
 
 from models.state import whole
-from models.weights import Card, load_checkpoint
 from palate.config import Settings
-from palate.errors import CheckpointError, ConfigError
+from palate.errors import ConfigError
 
 NAME = "default"
 
@@ -57,23 +52,3 @@ def adapters_of(network: nn.Module) -> dict[str, Tensor]:
                 whole(part.lora_B[NAME].get_parameter("weight")) * part.scaling[NAME]
             )
     return found
-
-
-def load_adapters(path: Path, network: nn.Module) -> Card:
-    """Merges a file of such adapters into the network's weights. Raises CheckpointError."""
-    tensors, card = load_checkpoint(path)
-    try:
-        _merge(tensors, network)
-    except (KeyError, AttributeError, RuntimeError) as error:
-        raise CheckpointError(
-            f"{path} does not fit the network ({error})", "give adapters of this generator"
-        ) from error
-    return card
-
-
-@torch.no_grad()
-def _merge(tensors: Mapping[str, Tensor], network: nn.Module) -> None:
-    for name in {name.rsplit(".lora_", 1)[0] for name in tensors}:
-        layer = network.get_submodule(name.removeprefix("transformer."))
-        change = tensors[f"{name}.lora_B.weight"] @ tensors[f"{name}.lora_A.weight"]
-        layer.weight.copy_(layer.weight + change.to(layer.weight))  # type: ignore[union-attr, operator, arg-type]

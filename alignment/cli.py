@@ -6,9 +6,6 @@ import click
 
 from palate.cli import json_option, report, settings_options, store_option
 
-base_option = click.option(
-    "--base", type=click.Path(path_type=Path), default=None, help="checkpoint to align; default: the shipped one"
-)
 out_option = click.option(
     "--out", type=click.Path(path_type=Path, file_okay=False), required=True, help="folder of the run"
 )
@@ -24,7 +21,9 @@ def align() -> None:
 @json_option
 @click.option("--study", required=True, help="whose preferences to learn from (see `palate annotate prefer`)")
 @click.option("--policy", default=None, help="only the preferences of this policy")
-@base_option
+@click.option(
+    "--base", type=click.Path(path_type=Path), default=None, help="checkpoint to align; default: the shipped one"
+)
 @out_option
 @settings_options
 def dpo(
@@ -63,18 +62,22 @@ def dpo(
 
 
 def _online(kind: str, about: str) -> None:
-    """Adds the command of an online algorithm (alignment/reinforce.py)."""
+    """Adds the command of an online algorithm (alignment/recipe.py)."""
 
     @store_option
     @json_option
-    @base_option
+    @click.option("--generator", help="what is taught: shapes (by default), or a family of `palate align generators`")
+    @click.option(
+        "--weights", type=click.Path(path_type=Path), help="its weights: a folder in diffusers' format, or a checkpoint"
+    )
     @out_option
     @click.option("--dry-run", is_flag=True, help="only say how large the run is")
     @settings_options
     def command(
         store: str,
         as_json: bool,
-        base: Path | None,
+        generator: str | None,
+        weights: Path | None,
         out: Path,
         dry_run: bool,
         recipe: Path | None,
@@ -82,23 +85,48 @@ def _online(kind: str, about: str) -> None:
     ) -> None:
         from dataclasses import asdict
 
-        from alignment.reinforce import ALGORITHMS, Setup, reinforce
-        from models.weights import SHIPPED
+        from alignment.begun import begun, telling_how_to_go_on
+        from alignment.recipe import ALGORITHMS
+        from alignment.reinforce import Setup, reinforce
+        from models.launch import first_process, joined
         from palate.config import load
         from palate.store import Store
 
-        setup = Setup.of(kind, load(ALGORITHMS[kind].recipe, recipe, overrides), base or SHIPPED)
-        plan = setup.plan()
-        if dry_run:
-            return report(as_json, plan.text(), asdict(plan))
-        click.echo(plan.text(), err=True)
-        with Store(store) as record:
-            aligned = reinforce(record, setup, out)
-        path = out / "generator.safetensors"
-        facts = {"checkpoint": aligned.checkpoint, "path": str(path), **asdict(plan)}
-        return report(as_json, f"{path} is aligned ({aligned.checkpoint[:12]})", facts)
+        named = (f"generator.family={generator}",) if generator else ()
+        with joined():
+            setup = Setup.of(kind, load(ALGORITHMS[kind].recipe, recipe, (*named, *overrides)), weights)
+            plan = setup.plan()
+            if dry_run:
+                return report(as_json, plan.text(), asdict(plan)) if first_process() else None
+            with Store(store) as record:
+                run = begun(f"align {kind}", setup.recipe, weights, out, setup.student.checkpoint)
+                if first_process():
+                    record.add([run])
+                    click.echo(f"{plan.text()}\nif it stops: palate runs resume {run.id} --store {store}", err=True)
+                with telling_how_to_go_on(run, store):
+                    written = reinforce(record, setup, out)
+            if not first_process():
+                return None
+        facts = {
+            "run": run.id,
+            "checkpoint": written.checkpoint,
+            "checkpoints": written.checkpoints,
+            "path": str(written.path),
+            **asdict(plan),
+        }
+        return report(as_json, f"{written.path} is aligned ({written.checkpoint[:12]})", facts)
 
     align.command(kind, help=f"{about} Run it again to go on after a stop.", short_help=about)(command)
+
+
+@align.command()
+@json_option
+def generators(as_json: bool) -> None:
+    """What --generator may be, beside shapes: pipelines of diffusers."""
+    from models.families import FAMILIES
+
+    lines = [f"{name}: {family.pipeline}, guidance {family.guidance:g}" for name, family in FAMILIES.items()]
+    report(as_json, "\n".join(lines), {name: family.pipeline for name, family in FAMILIES.items()})
 
 
 for _kind, _about in {

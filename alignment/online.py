@@ -2,6 +2,9 @@
 
 A round begins with step number `round * updates`. Its prompts, noise and random steps come from that number and the
 run's seed, and its policy is the one in the learner, so a run resumed at the beginning of a round goes on bit for bit.
+
+Several processes share each step's prompts, and every one knows all rewards: what is learned does not depend on how
+many there are, but for rounding.
 """
 
 from collections.abc import Callable
@@ -9,13 +12,17 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Protocol
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from alignment.advantage import Groups
 from alignment.policy import Conditions, Learner, Policy
-from alignment.rollout import Reward, Rollout, RolloutSettings, Rows, WindowSettings, roll_out
+from alignment.rollout import Drawing, Rollout, RolloutSettings, Rows, WindowSettings, generator_of, together
+from alignment.scoring import NoRewardError, Reward, Scoring
 from models import flow
+from models.launch import gathered, rank, world
 from models.sde import State
 
 Metrics = dict[str, Tensor]
@@ -57,17 +64,18 @@ def _like(t: flow.Times, x: State) -> Tensor:
 
 @dataclass(frozen=True)
 class Update:
-    """One optimiser step's share of a round: all samples of some of its prompts.
+    """This process's share of an optimiser step: all samples of some of its prompts.
 
-    `first` says that nothing has been learned since the round was drawn.
+    `step` is the optimiser step, `first` says that nothing has been learned since the round was drawn.
     """
 
     policy: Policy
     learner: Learner
     rollout: Rollout
     prompts: Rows
+    step: int
     first: bool
-    rng: torch.Generator
+    seed: int
     shift: float
 
     @property
@@ -75,23 +83,39 @@ class Update:
         group = torch.arange(self.rollout.group, device=self.prompts.device)
         return (self.prompts[:, None] * self.rollout.group + group).flatten()
 
+    @cached_property
+    def _noise(self) -> tuple[flow.Times, State]:
+        """A time and noise for each of `samples`, which of them are learned from deciding nothing."""
+        group, shape = self.rollout.group, self.rollout.latents.shape[1:]
+        places = self.rollout.places[self.prompts].tolist()
+        chances = [generator_of(self.seed, self.step, place, 1) for place in places]
+        t = torch.cat([flow.draw_times(group, self.shift, chance) for chance in chances]).clamp_min(EARLIEST)
+        eps = torch.cat([torch.randn(group, *shape, generator=chance) for chance in chances])
+        return t.to(self.prompts.device), eps.to(self.prompts.device)
+
     def noised(self, samples: Rows) -> Noised:
-        """Each sample at a random time under noise of its own."""
-        x0 = self.rollout.latents[samples]
-        t = flow.draw_times(len(samples), self.shift, self.rng).clamp_min(EARLIEST)
-        eps = torch.randn(x0.shape, generator=self.rng, device=x0.device)
-        return Noised(x0, t, eps, self.rollout.conditions[self.rollout.prompt_of(samples)])
+        """Each of some of these samples at a random time under noise of its own."""
+        t, eps = (part[torch.searchsorted(self.samples, samples)] for part in self._noise)
+        conditions = self.rollout.conditions[self.rollout.prompt_of(samples)]
+        return Noised(self.rollout.latents[samples], t, eps, conditions)
 
     def moved_from_start(self, noised: Noised, v: State) -> Tensor:
         """Mean |v - v_start|^2, the KL of algorithms on the forward process: needs the learner's reference."""
-        assert self.learner.reference is not None
-        with torch.no_grad():
-            v_start = noised.velocity(self.policy, self.learner.reference)
+        with self.learner.under(self.learner.reference) as network:
+            v_start = noised.velocity(self.policy, network)
         return mean_square(v - v_start).mean()
 
     def of_samples(self, each: Groups) -> Tensor:
         """The rows of this update of a number for each sample of the round, (samples,)."""
-        return each[self.prompts].flatten()
+        return each[self.rollout.places[self.prompts]].flatten()
+
+    def share_of(self, chosen: Groups) -> Tensor:
+        """How many are chosen of what this step learns from, by all processes together, for each process.
+
+        A sum over this process's chosen rows, divided by it, is a mean over everybody's once gradients are averaged.
+        """
+        step = chosen[self.rollout.places[self.prompts]].sum()
+        return gathered(step).sum() / world()
 
 
 class Algorithm(Protocol):
@@ -125,7 +149,10 @@ class Algorithm(Protocol):
 
 @dataclass
 class Online:
-    """The objective for the one training loop (models/fit.py). `ask` gives prompts from how many and a seed."""
+    """The objective for the one training loop (models/fit.py). `ask` gives prompts from how many and a seed.
+
+    `shown` has the first samples of the last round, with their prompts, to be looked at.
+    """
 
     algorithm: Algorithm
     policy: Policy
@@ -135,26 +162,50 @@ class Online:
     rollouts: RolloutSettings
     updates: int
     seed: int
+    shown: list[tuple[str, NDArray[np.uint8]]] = field(default_factory=list, init=False)
     _round: Rollout | None = field(default=None, init=False)
-    _order: Rows = field(init=False)
 
     def __call__(self, step: int) -> tuple[Tensor, Metrics]:
-        device = next(self.learner.parameters()).device
-        rng = torch.Generator(device).manual_seed(self.seed * 1_000_003 + step)
         number, inner = divmod(step, self.updates)
         if inner == 0:
-            self._round = self._draw(number, rng)
-            self._order = torch.randperm(self.rollouts.prompts, generator=rng, device=device)
+            self._round = self._draw(number)
         assert self._round is not None, "a run begins, and goes on, at the beginning of a round"
-        prompts = self._order.chunk(self.updates)[inner].sort().values
-        shift, first = self.rollouts.shift, inner == 0
-        return self.algorithm.loss(Update(self.policy, self.learner, self._round, prompts, first, rng, shift))
+        prompts = torch.arange(len(self._round.places), device=self._round.latents.device).chunk(self.updates)[inner]
+        update = Update(
+            self.policy, self.learner, self._round, prompts, step, inner == 0, self.seed, self.rollouts.shift
+        )
+        return self.algorithm.loss(update)
 
-    def _draw(self, number: int, rng: torch.Generator) -> Rollout:
+    def _draw(self, number: int) -> Rollout:
+        """Raises NoRewardError, and whatever the reward raises."""
+        told, window = self.rollouts, self.algorithm.window
         self.algorithm.begin(number, self.learner)
-        drawn_by = self.learner.behaviour or self.learner.network
-        prompts = self.ask(self.rollouts.prompts, int(torch.randint(2**31, (1,), generator=rng, device=rng.device)))
-        return roll_out(self.policy, drawn_by, prompts, self.rollouts, self.reward, rng, self.algorithm.window, number)
+        chance = generator_of(self.seed, number)
+        asked = self.ask(told.prompts, int(torch.randint(2**31, (1,), generator=chance)))
+        places = torch.arange(told.prompts).view(self.updates, world(), -1)[:, rank()]
+        prompts = [asked[place] for place in places.flatten()]
+        conditions = self.policy.conditions(prompts)
+        begin = window.begins(number, chance) if window else told.steps
+        with Scoring(self.reward) as scoring, self.learner.under(self.learner.behaviour) as network:
+            drawing = Drawing(self.policy, network, told, window, begin)
+            blocks, seen = [], list[Tensor]()
+            for rows in torch.arange(len(prompts)).chunk(self.updates):
+                chances = [generator_of(self.seed, number, int(places.flatten()[row])) for row in rows]
+                blocks += drawing.blocks(
+                    [prompts[row] for row in rows], conditions[rows], chances, scoring, seen.append
+                )
+                del seen[1:]
+            drawn = together(blocks)
+            device = drawn.latents.device
+            own = scoring.rewards().view(*places.shape, told.group).to(device)
+        first = seen[0].cpu().numpy()
+        self.shown = [(prompts[place // told.group], clip) for place, clip in enumerate(first[: told.group])]
+        rewards = gathered(own).transpose(0, 1).reshape(told.prompts, told.group)
+        if not bool(rewards.isfinite().any()):
+            raise NoRewardError(f"none of the samples of round {number} could be scored", "see to the reward")
+        return Rollout(
+            places.flatten().to(device), conditions, told.group, drawn.latents, rewards, tuple(drawn.random_steps)
+        )
 
 
 def nothing_to_learn() -> Tensor:

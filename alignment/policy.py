@@ -1,11 +1,12 @@
-"""What an algorithm asks of a generator, and the networks of a run."""
+"""What an algorithm asks of a generator, and the network of a run with its earlier weights."""
 
-import copy
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from models import flow
 from models.codec import Clips
@@ -22,14 +23,13 @@ class Conditions(Protocol):
 
 
 class Policy(Protocol):
-    """A generator as an algorithm sees it. Conditions are made once a rollout, for each prompt once.
-
-    The network is an argument, because an algorithm has up to three of them: see `Learner`.
-    """
+    """A generator as an algorithm sees it. Conditions are made once a rollout, for each prompt once."""
 
     def conditions(self, prompts: Sequence[str]) -> Conditions: ...
 
-    def noise(self, count: int, rng: torch.Generator) -> State: ...
+    def noise(self, count: int, rng: torch.Generator) -> State:
+        """Drawn on the CPU, whatever the device, so that it is the same on every machine."""
+        ...
 
     def velocity(self, network: nn.Module, x: State, t: flow.Times, conditions: Any) -> State:
         """The velocity eps - x0 that `network` predicts at x_t."""
@@ -40,28 +40,79 @@ class Policy(Protocol):
         ...
 
 
-class Learner(nn.Module):
-    """The network that learns, and frozen copies: of where it started (`reference`), of who draws (`behaviour`).
+class InBatches:
+    """A policy that evaluates its network on `batch` rows at a time; 0 is all of them.
 
-    Together they are one module, so that the training loop saves and restores all that a run depends on.
+    With gradients each batch's forward pass is done again in the backward pass, so that the activations of one batch
+    are in memory at a time. That is gradient accumulation which no algorithm needs to know of, for one forward pass
+    more. `precision` is what the network computes in where its weights are float32; velocities are as wide as states.
+    """
+
+    def __init__(self, policy: Policy, batch: int = 0, precision: torch.dtype = torch.float32) -> None:
+        self.policy, self.batch, self.precision = policy, batch, precision
+        self.conditions, self.noise, self.clips = policy.conditions, policy.noise, policy.clips
+
+    def velocity(self, network: nn.Module, x: State, t: flow.Times, conditions: Any) -> State:
+        def of(rows: Tensor) -> State:
+            with torch.autocast(x.device.type, self.precision, enabled=self.precision != torch.float32):
+                return self.policy.velocity(network, x[rows], t[rows], conditions[rows]).to(x.dtype)
+
+        parts = torch.arange(len(x), device=x.device).split(self.batch or len(x))
+        if len(parts) > 1 and torch.is_grad_enabled():
+            return torch.cat([checkpoint(of, rows, use_reentrant=False) for rows in parts])
+        return torch.cat([of(rows) for rows in parts])
+
+
+def trained(network: nn.Module) -> list[nn.Parameter]:
+    return [p for p in network.parameters() if p.requires_grad]
+
+
+class Kept(nn.Module):
+    """Weights that a network had earlier: of those that are trained. The frozen ones are the network's own."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        for place, p in enumerate(trained(network)):
+            self.register_buffer(str(place), p.detach().clone())
+
+    def move_toward(self, network: nn.Module, decay: float) -> None:
+        """kept = decay kept + (1 - decay) network, weight by weight; 0 makes it a copy."""
+        with torch.no_grad():
+            for old, new in zip(self.buffers(), trained(network), strict=True):
+                old.lerp_(new, 1 - decay)
+
+
+class Learner(nn.Module):
+    """The network that learns, and weights it had: where it started (`reference`), when it drew (`behaviour`).
+
+    Together they are one module, so that the training loop saves and restores all that a run depends on. With adapters
+    (models/adapters.py) the earlier weights are adapters too, so that a reference costs next to nothing.
     """
 
     def __init__(self, network: nn.Module, reference: bool = False, behaviour: bool = False) -> None:
         super().__init__()
         self.network = network
-        self.reference = _frozen(network) if reference else None
-        self.behaviour = _frozen(network) if behaviour else None
+        self.reference = Kept(network) if reference else None
+        self.behaviour = Kept(network) if behaviour else None
 
+    @contextmanager
+    def under(self, kept: Kept | None) -> Iterator[nn.Module]:
+        """The network with earlier weights (None: with its own), and without gradients.
 
-def _frozen(network: nn.Module) -> nn.Module:
-    return copy.deepcopy(network).requires_grad_(False)
+        Weights are exchanged in place and put back to the last bit, so a backward pass may begin before and end after.
+        """
+        with torch.no_grad():
+            self._exchange(kept)
+            try:
+                yield self.network
+            finally:
+                self._exchange(kept)
 
-
-def moved_toward(kept: nn.Module, network: nn.Module, decay: float) -> None:
-    """kept = decay kept + (1 - decay) network, weight by weight; 0 makes it a copy."""
-    with torch.no_grad():
-        for old, new in zip(kept.parameters(), network.parameters(), strict=True):
-            old.lerp_(new, 1 - decay)
+    def _exchange(self, kept: Kept | None) -> None:
+        for old, now in zip(kept.buffers() if kept else (), trained(self.network)):
+            held = now.detach().clone()
+            now.data.copy_(old)
+            old.copy_(held)
 
 
 class ShapesPolicy:
@@ -75,7 +126,7 @@ class ShapesPolicy:
 
     def noise(self, count: int, rng: torch.Generator) -> State:
         shape = self.generator.network.shape
-        return torch.randn(count, shape.tokens, shape.channels, generator=rng, device=self.generator.device)
+        return torch.randn(count, shape.tokens, shape.channels, generator=rng).to(self.generator.device)
 
     def velocity(self, network: nn.Module, x: State, t: flow.Times, conditions: Tensor) -> State:
         return flow.velocity(network(x, t, conditions), x, t)

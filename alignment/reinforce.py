@@ -1,105 +1,26 @@
-"""One run of an online algorithm: a recipe and a base checkpoint in, an aligned checkpoint out."""
+"""One run of an online algorithm: a recipe and a generator in, an aligned generator out."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from pydantic import Field, model_validator
+from torch.distributed.tensor import DTensor
 
-from alignment.algorithms.awm import Awm, AwmSettings
-from alignment.algorithms.grpo import Grpo, GrpoSettings
-from alignment.algorithms.nft import Nft, NftSettings
-from alignment.algorithms.online_dpo import OnlineDpo, OnlineDpoSettings
-from alignment.algorithms.rwr import Rwr, RwrSettings
-from alignment.algorithms.sft import Sft, SftSettings
+from alignment.gallery import Gallery
 from alignment.journal import Journal
-from alignment.online import Algorithm, Online
-from alignment.policy import Learner, ShapesPolicy
-from alignment.rollout import RolloutSettings
-from alignment.verifier import Verifier, VerifierSettings
-from models.fit import FitSettings, fit
-from models.generator import Generator
-from models.weights import device_of
-from palate.config import Settings
+from alignment.lookout import LOOK, Lookout
+from alignment.online import Online
+from alignment.policy import InBatches, Learner, trained
+from alignment.recipe import ALGORITHMS, OnlineRecipe
+from alignment.student import Student, Written, student_of
+from alignment.task import Task
+from alignment.trackers import Trackers
+from models.fit import Progress, fit
+from models.launch import first_process
 from palate.records import Run, content_hash
 from palate.store import Store
 from palate.version import code_version
-
-
-class OnlineRecipe(Settings):
-    """What every online command is told. A round is one rollout and `updates` optimiser steps on it."""
-
-    seed: int = 0
-    device: str = "cpu"
-    updates: int = Field(default=1, ge=1)
-    rollout: RolloutSettings = RolloutSettings()
-    reward: VerifierSettings = VerifierSettings()
-    fit: FitSettings = FitSettings(steps=200, lr=1e-4, warmup=5, cooldown=0.1, ema=0.9, save_every=10, watch_every=1)
-
-    @model_validator(mode="after")
-    def _whole_rounds(self) -> "OnlineRecipe":
-        if self.updates > self.rollout.prompts:
-            raise ValueError(f"{self.updates} updates need as many prompts a round, not {self.rollout.prompts}")
-        if self.fit.save_every % self.updates or self.fit.steps % self.updates:
-            raise ValueError(
-                f"fit.steps and fit.save_every must be multiples of updates ({self.updates}): rounds are saved whole"
-            )
-        return self
-
-
-class GrpoRecipe(OnlineRecipe):
-    grpo: GrpoSettings = GrpoSettings()
-
-    @model_validator(mode="after")
-    def _window_fits(self) -> "GrpoRecipe":
-        window, steps = self.grpo.window, self.rollout.steps
-        if window.last + window.width > steps - 1:
-            raise ValueError(
-                f"a window of {window.width} from step {window.last} does not fit in {steps} denoise steps, "
-                "of which the last is never random"
-            )
-        return self
-
-
-class NftRecipe(OnlineRecipe):
-    nft: NftSettings = NftSettings()
-
-
-class AwmRecipe(OnlineRecipe):
-    awm: AwmSettings = AwmSettings()
-
-
-class RwrRecipe(OnlineRecipe):
-    rwr: RwrSettings = RwrSettings()
-
-
-class SftRecipe(OnlineRecipe):
-    sft: SftSettings = SftSettings()
-
-
-class OnlineDpoRecipe(OnlineRecipe):
-    dpo: OnlineDpoSettings = OnlineDpoSettings()
-
-
-@dataclass(frozen=True)
-class Kind:
-    """A command's recipe, and the algorithm that it tells."""
-
-    about: str
-    recipe: type[OnlineRecipe]
-    algorithm: Callable[[Any], Algorithm]
-
-
-ALGORITHMS: dict[str, Kind] = {
-    "grpo": Kind("Flow-GRPO", GrpoRecipe, lambda told: Grpo(told.grpo)),
-    "nft": Kind("DiffusionNFT", NftRecipe, lambda told: Nft(told.nft)),
-    "awm": Kind("advantage-weighted matching", AwmRecipe, lambda told: Awm(told.awm)),
-    "rwr": Kind("Flow-RWR", RwrRecipe, lambda told: Rwr(told.rwr)),
-    "sft": Kind("RAFT", SftRecipe, lambda told: Sft(told.sft)),
-    "online-dpo": Kind("online Flow-DPO", OnlineDpoRecipe, lambda told: OnlineDpo(told.dpo)),
-}
 
 
 @dataclass(frozen=True)
@@ -107,6 +28,7 @@ class Plan:
     """What a run would cost. An evaluation is one sample through the network; a backward pass counts as two."""
 
     parameters: int
+    frozen: int
     samples_a_step: float
     evaluations_a_round: float
     rounds: int
@@ -114,64 +36,62 @@ class Plan:
 
     def text(self) -> str:
         return (
-            f"{self.parameters:,} parameters learn; {self.samples_a_step:g} samples a step; {self.rounds} rounds of "
-            f"{self.evaluations_a_round:,.0f} evaluations; about {self.bytes / 2**20:,.0f} MiB for weights, optimiser, "
-            "copies and the largest update"
+            f"{self.parameters:,} parameters learn and {self.frozen:,} are frozen; {self.samples_a_step:g} samples a "
+            f"step; {self.rounds} rounds of {self.evaluations_a_round:,.0f} evaluations; about "
+            f"{self.bytes / 2**20:,.0f} MiB for weights, optimiser, copies and what an update keeps to go backward"
         )
 
 
 @dataclass(frozen=True)
 class Setup:
-    """A run that is ready to begin. Raises what `Generator.load` raises, and nothing has been written."""
+    """A run that is ready to begin, of which nothing has been written. Raises what `student_of` and `Task.of` raise."""
 
     kind: str
     recipe: OnlineRecipe
-    generator: Generator
+    student: Student
     learner: Learner
     objective: Online
+    identity: str
 
     @classmethod
-    def of(cls, kind: str, recipe: OnlineRecipe, base: Path) -> "Setup":
-        generator = Generator.load(base, device_of(recipe.device))
+    def of(cls, kind: str, recipe: OnlineRecipe, weights: Path | None = None) -> "Setup":
+        torch.manual_seed(recipe.seed)  # adapters begin at random
+        student = student_of(recipe.generator, weights, recipe.device)
+        task = Task.of(recipe.reward, recipe.prompts, student.fps)
         algorithm = ALGORITHMS[kind].algorithm(recipe)
-        learner = Learner(generator.network.train(), algorithm.reference, algorithm.behaviour)
-        verifier = Verifier(recipe.reward)
-        objective = Online(
-            algorithm,
-            ShapesPolicy(generator),
-            learner,
-            verifier.ask,
-            verifier,
-            recipe.rollout,
-            recipe.updates,
-            recipe.seed,
-        )
-        return cls(kind, recipe, generator, learner, objective)
+        learner = Learner(student.network, algorithm.reference, algorithm.behaviour)
+        policy = InBatches(student.policy, recipe.rollout.batch, student.precision)
+        told = (algorithm, policy, learner, task.ask, task.reward, recipe.rollout, recipe.updates, recipe.seed)
+        identity = content_hash([kind, recipe.model_dump(mode="json"), student.checkpoint, task.text])
+        return cls(kind, recipe, student, learner, Online(*told), identity)
 
     def plan(self) -> Plan:
+        """Asks one prompt and evaluates one sample, so a pipeline that cannot be replayed is refused here."""
         told, rollout, algorithm = self.recipe, self.recipe.rollout, self.objective.algorithm
-        size = sum(p.numel() for p in self.generator.network.parameters())
-        samples = rollout.prompts * rollout.group
+        learned = sum(p.numel() for p in trained(self.learner.network))
+        frozen = [p for p in self.learner.network.parameters() if not p.requires_grad]
+        samples = rollout.samples
         drawn = samples * rollout.steps
         if algorithm.window and algorithm.window.branch:
             drawn -= (samples - rollout.prompts) * (algorithm.window.first + algorithm.window.last + 2) / 2
         rows = algorithm.trained_rows(rollout)
         copies = algorithm.reference + algorithm.behaviour
-        kept = (
-            4 * size * (4 + copies + (1 + copies) * (told.fit.ema > 0))
-        )  # weights, gradients, Adam's two, copies, EMA
+        kept = 4 * learned * (4 + copies + (told.fit.ema > 0))  # weights, gradients, Adam's two, copies, average
+        at_once = min(rows // told.updates, rollout.batch or rows)
         return Plan(
-            size,
+            learned,
+            sum(p.numel() for p in frozen),
             samples / told.updates,
-            drawn + rows * (3 + copies),
+            drawn + rows * (3 + copies + (rows // told.updates > at_once)),
             told.fit.steps // told.updates,
-            kept + rows // told.updates * self._bytes_for_backward(),
+            sum(p.numel() * p.element_size() for p in frozen) + kept + at_once * self._bytes_for_backward(),
         )
 
     def _bytes_for_backward(self) -> int:
         """Measured on one sample: what a forward pass keeps beside the weights."""
         policy, network = self.objective.policy, self.learner.network
-        weights = {p.untyped_storage().data_ptr() for p in network.parameters()}
+        own = (p.to_local() if isinstance(p, DTensor) else p for p in network.parameters())
+        weights = {p.untyped_storage().data_ptr() for p in own}
         kept: dict[int, int] = {}
 
         def note(saved: torch.Tensor) -> torch.Tensor:
@@ -180,52 +100,84 @@ class Setup:
                 kept[storage.data_ptr()] = storage.nbytes()
             return saved
 
-        rng = torch.Generator(self.generator.device).manual_seed(0)
+        conditions = policy.conditions(self.objective.ask(1, 0))
+        x = policy.noise(1, torch.Generator().manual_seed(0))
         with torch.autograd.graph.saved_tensors_hooks(note, lambda saved: saved):
-            words = policy.conditions(self.objective.ask(1, 0))
-            policy.velocity(network, policy.noise(1, rng), torch.ones(1, device=rng.device), words)
+            policy.velocity(network, x, torch.ones(1, device=x.device), conditions)
         return sum(kept.values())
 
-    def run(self, folder: Path) -> Generator:
-        """Trains (or goes on training) in `folder`, and writes `generator.safetensors` there.
+    def run(self, folder: Path) -> Written:
+        """Trains (or goes on training) in `folder`, and writes what was learned there.
 
         Raises:
-            StoppedError: the loss is no longer a number; says from where the run can go on.
+            StoppedError: the loss is no longer a number.
+            HackedError: the gold reward falls while what is optimised does not.
+            NoRewardError, RewardServerError: there is nothing to learn from.
+            OffPolicyError: the policy's ratio to itself is not 1.
+            After each of them the last saved state is good, and the same run goes on from it.
         """
-        base, told = self.generator.checkpoint, self.recipe.model_dump(mode="json")
-        identity = content_hash([self.kind, told, base])
-        state = folder / "state.pt"
         folder.mkdir(parents=True, exist_ok=True)
-        torch.manual_seed(self.recipe.seed)
-        fit(
-            self.learner,
-            self.objective,
-            self.recipe.fit,
-            state,
-            identity,
-            f"align {self.kind}",
-            Journal(folder / "metrics.jsonl"),
-        )
-        card = {"trained": f"{ALGORITHMS[self.kind].about} against the verifier", "base": base, "recipe": told}
-        aligned = Generator(self.generator.network.eval(), self.generator.codec, card)
-        aligned.save(folder / "generator.safetensors")
-        return aligned
+        trackers = Trackers(self.recipe.trackers if first_process() else (), folder, self._told())
+        gallery = Gallery(self.objective, self.recipe.show_every, self.student.fps, folder, trackers)
+        journal, lookout = Journal(folder / "metrics.jsonl"), self._lookout(folder)
 
+        def watch(progress: Progress) -> None:
+            for watcher in (journal, trackers, gallery) if first_process() else ():
+                watcher(progress)
+            lookout(progress)
 
-def reinforce(store: Store, setup: Setup, folder: Path) -> Generator:
-    """Runs it, and adds the Run to the record."""
-    base = setup.generator.checkpoint
-    aligned = setup.run(folder)
-    store.add(
-        [
-            Run(
-                task=f"align {setup.kind}",
-                recipe=setup.recipe.model_dump(mode="json"),
-                code=code_version(),
-                seed=setup.recipe.seed,
-                parents=(base,),
-                outputs=(aligned.checkpoint,),
+        try:
+            fit(
+                self.learner,
+                self.objective,
+                self.recipe.fit,
+                folder / "state.pt",
+                self.identity,
+                f"align {self.kind}",
+                watch,
             )
-        ]
-    )
-    return aligned
+        finally:
+            trackers.close()
+        card = {"trained": ALGORITHMS[self.kind].about, "base": self.student.checkpoint, "recipe": self._told()}
+        return self.student.write(folder, card)
+
+    def _told(self) -> dict[str, Any]:
+        return self.recipe.model_dump(mode="json")
+
+    def _lookout(self, folder: Path) -> Lookout:
+        told, policy = self.recipe.looks, self.objective.policy
+        prompts, gold = list[str](), self.objective.reward
+        if told.every:
+            outside = Task.of(told.gold, told.file, self.student.fps)
+            prompts, gold = outside.ask(told.prompts, LOOK), outside.reward
+        return Lookout(
+            told,
+            prompts,
+            gold,
+            self.objective.reward,
+            policy,
+            self.learner,
+            self.student,
+            self.recipe.rollout,
+            self.recipe.seed,
+            folder,
+        )
+
+
+def reinforce(store: Store, setup: Setup, folder: Path) -> Written:
+    """Runs it, and the first process adds the Run to the record."""
+    written = setup.run(folder)
+    if first_process():
+        store.add(
+            [
+                Run(
+                    task=f"align {setup.kind}",
+                    recipe=setup.recipe.model_dump(mode="json"),
+                    code=code_version(),
+                    seed=setup.recipe.seed,
+                    parents=(setup.student.checkpoint,),
+                    outputs=written.checkpoints,
+                )
+            ]
+        )
+    return written

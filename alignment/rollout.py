@@ -1,7 +1,11 @@
 """Samples of the present policy with their rewards: what every online algorithm learns from.
 
 Only what is trained on is kept: the final latents, and for policy gradients the states of the random steps, once. Each
-prompt is encoded once. All that is random comes from the round's own generator, so a round can be drawn again.
+prompt is encoded once.
+
+All that is random of a prompt comes from the run's seed, the step and the prompt's place in the round, so a round can
+be drawn again, by any number of processes. Samples are drawn in the very batches in which an update evaluates them, so
+that a policy's ratio to itself is 1 to the last bit in every precision.
 """
 
 from collections.abc import Callable, Sequence
@@ -11,28 +15,30 @@ from typing import Literal
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int, UInt8
-from numpy.typing import NDArray
+from jaxtyping import Float, Int
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from alignment.policy import Conditions, Policy
+from alignment.scoring import Scoring
 from models import flow, sde
+from models.codec import Clips
 from palate.config import Settings
 
-Rewards = Float[NDArray[np.float64], " batch"]
-# (prompts, clips) -> rewards, with nan where there is none: a reward that failed is never a number
-Reward = Callable[[Sequence[str], UInt8[NDArray[np.uint8], "batch frames height width 3"]], Rewards]
 Rows = Int[Tensor, " rows"]
 
 
 class RolloutSettings(Settings):
-    """How many prompts a round, samples of each, and denoise steps of a sample (fewer than for the finished model)."""
+    """How many prompts a round, samples of each, and denoise steps of a sample (fewer than for the finished model).
+
+    `batch` samples go through the network at a time, here and in updates; 0 is as many as there are.
+    """
 
     prompts: int = Field(default=6, ge=1)
     group: int = Field(default=16, ge=2)  # one sample has nobody to be compared with
     steps: int = Field(default=8, ge=2)
     shift: float = Field(default=3.0, gt=0)
+    batch: int = Field(default=0, ge=0)
 
     @property
     def samples(self) -> int:
@@ -70,11 +76,17 @@ class WindowSettings(Settings):
         choices = self.last - self.first + 1
         if self.place == "progressive":
             return self.first + round_ // self.stay % choices
-        return self.first + int(torch.randint(choices, (1,), generator=rng, device=rng.device))
+        return self.first + int(torch.randint(choices, (1,), generator=rng))
 
     def step(self, x: sde.State, velocity: sde.State, now: float, after: float) -> sde.Transition:
         times = [torch.full((len(x),), time, device=x.device) for time in (now, after)]
         return sde.transition(self.sampler, x, velocity, times[0], times[1], self.level)
+
+
+def generator_of(*numbers: int) -> torch.Generator:
+    """A generator of its own for each tuple of numbers, on the CPU."""
+    high, low = np.random.SeedSequence(numbers).generate_state(2, np.uint32).tolist()
+    return torch.Generator().manual_seed(high << 32 | low)
 
 
 @dataclass(frozen=True)
@@ -92,57 +104,111 @@ class RandomStep:
 
 @dataclass(frozen=True)
 class Rollout:
-    """One round. Samples are in the order of prompts, then of the group."""
+    """What one process drew of a round. Samples are in the order of prompts, then of the group.
 
-    prompts: list[str]
+    Attributes:
+        places: which of the round's prompts the rows of `conditions` are.
+        rewards: of the whole round, whoever drew it; nan where there is none.
+    """
+
+    places: Rows
     conditions: Conditions
     group: int
     latents: sde.State
-    rewards: Float[Tensor, "prompts group"]  # nan where there is none
+    rewards: Float[Tensor, "prompts group"]
     random_steps: tuple[RandomStep, ...]
 
     def prompt_of(self, samples: Rows) -> Rows:
         return samples // self.group
 
 
-@torch.no_grad()
-def roll_out(
-    policy: Policy,
-    network: nn.Module,
-    prompts: Sequence[str],
-    settings: RolloutSettings,
-    reward: Reward,
-    rng: torch.Generator,
-    window: WindowSettings | None = None,
-    round_: int = 0,
-) -> Rollout:
-    """Samples and scores a group for each prompt, by the ODE but for the random steps that `window` asks for."""
-    times = flow.grid(settings.steps, settings.shift)
-    conditions = policy.conditions(prompts)
-    copies = torch.arange(len(prompts), device=rng.device).repeat_interleave(settings.group)
-    row = torch.arange(len(prompts), device=rng.device) if window and window.branch else copies
-    begin = window.begins(round_, rng) if window else settings.steps
-    x = policy.noise(len(row), rng)
-    steps: list[RandomStep] = []
-    for index, (now, after) in enumerate(pairwise(times)):
-        v = policy.velocity(network, x, torch.full((len(x),), now, device=x.device), conditions[row])
-        if window and begin <= index < begin + window.width:
-            own = copies if len(row) < len(copies) else torch.arange(len(x), device=x.device)
-            steps.append(_random_step(window, x, v, now, after, own, rng))
-            x, row = steps[-1].end, copies
-        else:
-            x = x + v * (after - now)
-    asked = [prompt for prompt in prompts for _ in range(settings.group)]
-    values = torch.from_numpy(np.asarray(reward(asked, policy.clips(x).cpu().numpy()), np.float32))
-    rewards = values.to(x.device).view(len(prompts), settings.group)
-    return Rollout(list(prompts), conditions, settings.group, x, rewards, tuple(steps))
+@dataclass(frozen=True)
+class Block:
+    """Samples of some prompts that are drawn together: latents, and random steps with rows of this block."""
+
+    latents: sde.State
+    random_steps: list[RandomStep]
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """How a round's samples are drawn: by the ODE, but for the random steps of the window that starts at `begin`."""
+
+    policy: Policy
+    network: nn.Module
+    settings: RolloutSettings
+    window: WindowSettings | None
+    begin: int
+
+    @torch.no_grad()
+    def blocks(
+        self,
+        prompts: Sequence[str],
+        conditions: Conditions,
+        chances: Sequence[torch.Generator],
+        scoring: Scoring,
+        seen: Callable[[Clips], None] = lambda _: None,
+    ) -> list[Block]:
+        """A group for each prompt; `chances` has a generator for each. Scores are asked for block by block.
+
+        `seen` is told the clips of each block.
+        """
+        found = []
+        for places in torch.arange(len(prompts)).split(self.settings.batch or len(prompts)):
+            at: list[int] = places.tolist()
+            block = self._block(conditions[places], [chances[place] for place in at])
+            asked = [prompts[place] for place in at for _ in range(self.settings.group)]
+            clips = self.policy.clips(block.latents)
+            scoring.ask(asked, clips)
+            seen(clips)
+            found.append(block)
+        return found
+
+    def _block(self, conditions: Conditions, chances: Sequence[torch.Generator]) -> Block:
+        group, window = self.settings.group, self.window
+        alone = 1 if window and window.branch else group
+        x = torch.cat([self.policy.noise(alone, chance) for chance in chances])
+        count = torch.arange(len(chances), device=x.device)
+        copies, row = count.repeat_interleave(group), count.repeat_interleave(alone)
+        steps: list[RandomStep] = []
+        for index, (now, after) in enumerate(pairwise(flow.grid(self.settings.steps, self.settings.shift))):
+            v = self.policy.velocity(self.network, x, torch.full((len(x),), now, device=x.device), conditions[row])
+            if window and self.begin <= index < self.begin + window.width:
+                own = copies if len(row) < len(copies) else torch.arange(len(x), device=x.device)
+                noise = torch.cat([torch.randn(group, *x.shape[1:], generator=chance) for chance in chances])
+                steps.append(_random_step(window, x, v, now, after, own, noise.to(x.device)))
+                x, row = steps[-1].end, copies
+            else:
+                x = x + v * (after - now)
+        return Block(x, steps)
 
 
 def _random_step(
-    window: WindowSettings, x: sde.State, v: sde.State, now: float, after: float, row: Rows, rng: torch.Generator
+    window: WindowSettings, x: sde.State, v: sde.State, now: float, after: float, row: Rows, noise: sde.State
 ) -> RandomStep:
     old = window.step(x, v, now, after)
     each = old[row]
-    noise = torch.randn(each.mean.shape, generator=rng, device=x.device)
     end = each.draw(noise).to(x.dtype)  # what is stored is what the next step starts from, to the last bit
     return RandomStep(x, row, end, now, after, old, each.log_probability(end))
+
+
+def together(blocks: Sequence[Block]) -> Block:
+    """Blocks of one window as one. A state between two random steps is kept once, as the end of the first."""
+    steps: list[RandomStep] = []
+    for parts in zip(*(block.random_steps for block in blocks)):
+        before = np.cumsum([0, *(len(part.start) for part in parts)])
+        old = sde.Transition(
+            torch.cat([part.old.mean for part in parts]), torch.cat([part.old.deviation for part in parts])
+        )
+        steps.append(
+            RandomStep(
+                steps[-1].end if steps else torch.cat([part.start for part in parts]),
+                torch.cat([part.row + int(offset) for part, offset in zip(parts, before)]),
+                torch.cat([part.end for part in parts]),
+                parts[0].now,
+                parts[0].after,
+                old,
+                torch.cat([part.log_probability for part in parts]),
+            )
+        )
+    return Block(torch.cat([block.latents for block in blocks]), steps)

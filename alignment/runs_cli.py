@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 @click.group()
 def runs() -> None:
-    """Pieces of work in the record. To go on with one that stopped, give its command again."""
+    """Pieces of work in the record, finished or begun."""
 
 
 @runs.command("list")
@@ -57,6 +57,32 @@ def compare(store: str, as_json: bool, one: str, other: str) -> None:
     }
     rows = [[name, *map(str, values)] for name, values in differ.items()]
     report(as_json, table(["setting", one, other], rows), {"differ": differ})
+
+
+@runs.command()
+@store_option
+@json_option
+@click.argument("id")
+def resume(store: str, as_json: bool, id: str) -> None:
+    """Go on with a run that stopped, from its last saved state, with the settings that it began with."""
+    from tempfile import NamedTemporaryFile
+
+    from alignment.begun import BEGUN, command_of
+    from alignment.cli import align
+    from palate.errors import RecordError
+    from palate.records import Run
+    from palate.store import Store
+
+    with Store(store, create=False) as record:
+        found = record.get(id)
+    if not isinstance(found, Run) or not found.task.startswith(BEGUN):
+        raise RecordError(f"{id} is no run that has begun", "give the id of one: `palate runs list` shows them")
+    arguments, told = command_of(found)
+    with NamedTemporaryFile("w", suffix=".toml") as recipe:
+        recipe.write(told)
+        recipe.flush()
+        more = ["--recipe", recipe.name, "--store", store, *(["--json"] if as_json else [])]
+        align.main([*arguments, *more], standalone_mode=False)
 
 
 def _told(run: "Run") -> Iterator[tuple[str, object]]:

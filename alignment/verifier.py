@@ -1,14 +1,14 @@
 """The shapes world's verifier as a reward: what a program sees in a clip, as one number."""
 
 from collections.abc import Sequence
-from typing import get_args
+from typing import Literal, get_args
 
 import numpy as np
 from jaxtyping import UInt8
 from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
-from alignment.rollout import Rewards
+from alignment.scoring import Rewards
 from palate import shapes
 from palate.config import Settings
 from palate.errors import DataError
@@ -22,6 +22,7 @@ class VerifierSettings(Settings):
     `families` are the kinds of caption that are asked, each as often as another.
     """
 
+    kind: Literal["verifier"] = "verifier"
     strict: float = Field(default=1.0, ge=0)
     fraction: float = Field(default=1.0, ge=0)
     motion: float = Field(default=0.0, ge=0)

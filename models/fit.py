@@ -1,31 +1,32 @@
 """The one training loop. It knows nothing of what is learned: an objective hands it a loss for each step.
 
 A step is a pure function of (weights, optimiser state, step number): the objective draws its data and noise from the
-step number, so the state below is all there is to save, and a run that was killed goes on bit for bit (on a CPU).
+step number, so models/state.py saves all there is, and a run that was killed goes on bit for bit (on a CPU).
+
+Under torchrun each process takes a step of its own, gradients are averaged, and what is reported is the mean.
 """
 
-import io
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from pickle import UnpicklingError
+from statistics import fmean
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from models import launch
 from models.muon import Muon
+from models.state import Optimisers, resume, save
 from palate.config import Settings
-from palate.errors import CheckpointError, PalateError
-from palate.files import whole_file
+from palate.errors import PalateError
 
 
 class StoppedError(PalateError, FloatingPointError):
     """The loss of a run is no longer a number."""
 
 
-Optimisers = list[torch.optim.Optimizer]
 Loss = Callable[[int], tuple[Tensor, dict[str, Tensor]]]
 
 
@@ -70,10 +71,12 @@ def fit(
     Raises CheckpointError for a state of another run, and StoppedError naming the step when the loss is not a number
     (the last saved state stays good).
     """
-    average = _Average(model, settings.ema)
+    trained = [p for p in model.parameters() if p.requires_grad]
+    average = _Average(trained, settings.ema)
     optimisers = _optimisers(model, settings)
-    start = _resume(state, identity, model, average, optimisers)
-    bar = {"desc": label, "initial": start, "total": settings.steps, "mininterval": 1.0, "disable": not label}
+    start = resume(state, identity, model, average.weights, optimisers)
+    quiet = not label or not launch.first_process()
+    bar = {"desc": label, "initial": start, "total": settings.steps, "mininterval": 1.0, "disable": quiet}
     for step in tqdm(range(start, settings.steps), **bar):
         for optimiser in optimisers:
             for group in optimiser.param_groups:
@@ -81,25 +84,37 @@ def fit(
             optimiser.zero_grad(set_to_none=True)
         value, metrics = loss(step)
         value.backward()
-        nn.utils.clip_grad_norm_(model.parameters(), settings.clip)
+        launch.average_gradients(trained)
+        nn.utils.clip_grad_norm_(trained, settings.clip)
         for optimiser in optimisers:
             optimiser.step()
-        average.update(model, step)
+        average.update(step)
         last = step == settings.steps - 1
-        save = (step + 1) % settings.save_every == 0 or last
-        if step % settings.watch_every == 0 or save:  # what is saved has been looked at, so a saved state is a good one
-            number = float(value.detach())
+        saves = (step + 1) % settings.save_every == 0 or last
+        if (
+            step % settings.watch_every == 0 or saves
+        ):  # what is saved has been looked at, so a saved state is a good one
+            launch.check_same(trained, step)
+            number, seen = _means(value, metrics)
             if number != number:
                 raise StoppedError(
                     f"the loss of step {step} is not a number; {state} holds the last good state",
                     f"begin anew in another folder with a smaller fit.lr (now {settings.lr:g})",
                 )
             if step % settings.watch_every == 0 or last:
-                watch(Progress(step, number, {name: float(metric) for name, metric in metrics.items()}))
-        if save:
-            _save(state, identity, step + 1, model, average, optimisers)
-    average.copy_to(model)
+                watch(Progress(step, number, seen))
+        if saves:
+            save(state, identity, step + 1, model, average.weights, optimisers)
+    average.leave()
     return model
+
+
+def _means(loss: Tensor, metrics: dict[str, Tensor]) -> tuple[float, dict[str, float]]:
+    """Over processes; of a metric over those that have it."""
+    told = launch.everyones((float(loss.detach()), {name: float(value) for name, value in metrics.items()}))
+    names = dict.fromkeys(name for _, known in told for name in known)
+    means = {name: fmean(known[name] for _, known in told if name in known) for name in names}
+    return fmean(loss for loss, _ in told), means
 
 
 def _schedule(step: int, settings: FitSettings) -> float:
@@ -125,48 +140,18 @@ def _optimisers(model: nn.Module, settings: FitSettings) -> Optimisers:
 
 
 class _Average:
-    """Exponential moving average of the weights, warmed up so that early steps do not weigh for ever."""
+    """Exponential moving average of trained weights, warmed up so that early steps do not weigh for ever."""
 
-    def __init__(self, model: nn.Module, decay: float) -> None:
-        self.decay = decay
-        self.weights = [p.detach().clone() for p in model.parameters()] if decay else []
+    def __init__(self, trained: list[nn.Parameter], decay: float) -> None:
+        self.decay, self.trained = decay, trained
+        self.weights = [p.detach().clone() for p in trained] if decay else []
 
-    def update(self, model: nn.Module, step: int) -> None:
+    def update(self, step: int) -> None:
         decay = min(self.decay, (1 + step) / (10 + step))
-        for kept, now in zip(self.weights, model.parameters()):
+        for kept, now in zip(self.weights, self.trained):
             kept.lerp_(now.detach(), 1 - decay)
 
-    def copy_to(self, model: nn.Module) -> None:
-        for kept, now in zip(self.weights, model.parameters()):
+    def leave(self) -> None:
+        """The average in place of the weights."""
+        for kept, now in zip(self.weights, self.trained):
             now.data.copy_(kept)
-
-
-def _save(path: Path, identity: str, step: int, model: nn.Module, average: _Average, optimisers: Optimisers) -> None:
-    buffer = io.BytesIO()
-    state = {
-        "identity": identity,
-        "step": step,
-        "model": model.state_dict(),
-        "average": average.weights,
-        "optimisers": [optimiser.state_dict() for optimiser in optimisers],
-    }
-    torch.save(state, buffer)
-    with whole_file(path) as file:
-        file.write(buffer.getbuffer())
-
-
-def _resume(path: Path, identity: str, model: nn.Module, average: _Average, optimisers: Optimisers) -> int:
-    """The step to go on from: 0 where there is no state yet."""
-    if not path.exists():
-        return 0
-    try:
-        state = torch.load(path, map_location=next(model.parameters()).device, weights_only=True)
-    except (RuntimeError, EOFError, UnpicklingError) as error:
-        raise CheckpointError(f"{path} is damaged ({error})", "delete it to start afresh") from error
-    if state["identity"] != identity:
-        raise CheckpointError(f"{path} is the state of another run", "give a new folder, or delete it to start afresh")
-    model.load_state_dict(state["model"])
-    average.weights = state["average"]
-    for optimiser, saved in zip(optimisers, state["optimisers"], strict=True):
-        optimiser.load_state_dict(saved)
-    return int(state["step"])

@@ -1,6 +1,6 @@
 """The shapes generator: a caption and a seed in, a clip out. One file holds network, codec and card."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -60,10 +60,11 @@ class Generator:
         torch.set_num_threads(1)
         return cls.load(path)
 
-    def save(self, path: Path) -> str:
-        """Writes the checkpoint; returns and keeps its SHA-256."""
+    def save(self, path: Path, tensors: Mapping[str, Tensor] | None = None) -> str:
+        """Writes the checkpoint, of the network or of `tensors` in its stead; returns and keeps its SHA-256."""
         card = {**self.card, "shape": asdict(self.network.shape), "patch": self.codec.patch}
-        self.checkpoint = save_checkpoint(path, {**self.network.state_dict(), **self.codec.tensors()}, card)
+        kept = self.network.state_dict() if tensors is None else tensors
+        self.checkpoint = save_checkpoint(path, {**kept, **self.codec.tensors()}, card)
         return self.checkpoint
 
     @property

@@ -47,11 +47,11 @@ def train(
 
     Under `torchrun --nproc-per-node N -m palate reward train ...` N processes share each step.
     """
+    from models.launch import first_process, joined
     from palate.config import load
     from palate.records import Run
     from palate.store import Store
     from palate.version import code_version
-    from rewards.launch import first_process, joined
     from rewards.train import RewardRecipe
     from rewards.train import train as learn
 

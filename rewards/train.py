@@ -18,10 +18,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from torch import distributed as dist
 from torch.nn import functional as F  # noqa: N812 (the usual name)
-from torch.nn.parallel import DistributedDataParallel
 
+from models import launch
 from models.fit import FitSettings, fit
 from models.weights import SHIPPED, device_of
 from palate.config import Settings
@@ -108,7 +107,6 @@ class Comparing:
     recipe: RewardRecipe
     rank: int = 0
     world: int = 1
-    shared: nn.Module | None = None  # the learner in DistributedDataParallel, where there are several processes
     encoded: int = field(default=0, init=False)  # videos encoded so far
 
     def __post_init__(self) -> None:
@@ -126,7 +124,7 @@ class Comparing:
         whole = sum(float(self.pairs.weight[self.rows_of(self._due(step, rank))].sum()) for rank in range(self.world))
         rows = self.rows_of(ours)
         used, place = np.unique(np.stack([self.pairs.first[rows], self.pairs.second[rows]]), return_inverse=True)
-        scores = (self.shared or self.learner)([self.prepared(row) for row in used])
+        scores = self.learner([self.prepared(row) for row in used])
         self.encoded += len(used)
         place = torch.from_numpy(place).reshape(2, -1).to(scores.device)
         lead = scores[place[0]] - scores[place[1]]
@@ -191,12 +189,11 @@ def train_encoder(encoder: Encoder, pairs: PairSet, recipe: RewardRecipe, folder
     Resumes exactly: the loop's state and the list of validations lie in `folder`.
     """
     device = device_of(recipe.device)
-    rank, world = (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
+    rank, world = launch.rank(), launch.world()
     learner = Learner(encoder.to(device), recipe)
     cut = split(pairs, recipe)
-    shared = DistributedDataParallel(learner) if world > 1 else None
     axes = encoder.axes
-    learning = Comparing(learner, cut["train"], axes, recipe, rank, world, shared)
+    learning = Comparing(learner, cut["train"], axes, recipe, rank, world)
     if world > min(recipe.prompts, len(learning.names)):
         raise DataError(f"{world} processes for {recipe.prompts} prompts a step", "raise prompts")
     checking = Comparing(learner, cut["validation"], axes, recipe)
@@ -215,8 +212,7 @@ def train_encoder(encoder: Encoder, pairs: PairSet, recipe: RewardRecipe, folder
         learner.eval()
         validations.add(checking.held_out(), learner, best if rank == 0 else None)
         learner.train()
-    if world > 1:
-        dist.barrier()
+    launch.wait()
     learner.load_state_dict(torch.load(best, weights_only=True, map_location=device))
     reward = _finished(learner.eval(), checking, Comparing(learner, cut["test"], axes, recipe), validations)
     reward.card |= {"recipe": told, "data": pairs.digest, "invalid_labels": pairs.invalid, "code": code_version()}

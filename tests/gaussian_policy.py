@@ -7,8 +7,9 @@ import torch
 from torch import Tensor, nn
 
 from alignment.online import Algorithm, Online
-from alignment.policy import Learner
-from alignment.rollout import Reward, RolloutSettings
+from alignment.policy import Learner, Policy
+from alignment.rollout import RolloutSettings
+from alignment.scoring import Reward
 from models import flow
 
 DEVIATION = 0.5
@@ -52,12 +53,11 @@ def online(
     reward: Reward,
     rollouts: RolloutSettings,
     updates: int = 1,
-    policy: GaussianPolicy | None = None,
+    policy: Policy | None = None,
 ) -> Online:
-    policy = policy or GaussianPolicy()
-    learner = Learner(Gaussian(policy.dims), algorithm.reference, algorithm.behaviour)
+    learner = Learner(Gaussian(), algorithm.reference, algorithm.behaviour)
     ask: Callable[[int, int], list[str]] = lambda count, seed: ["any"] * count  # noqa: E731
-    return Online(algorithm, policy, learner, ask, reward, rollouts, updates, 0)
+    return Online(algorithm, policy or GaussianPolicy(), learner, ask, reward, rollouts, updates, 0)
 
 
 def near(target: Sequence[float]) -> Reward:

@@ -86,8 +86,7 @@ def test_a_sample_whose_reward_failed_changes_nothing(name: str) -> None:
         latents = objective._round.latents.clone()
         latents[::4] += other
         drawn = replace(objective._round, latents=latents)
-        rng = torch.Generator().manual_seed(1)
-        update = Update(objective.policy, objective.learner, drawn, torch.arange(4), True, rng, 1.0)
+        update = Update(objective.policy, objective.learner, drawn, torch.arange(4), 0, True, 1, 1.0)
         objective.algorithm.loss(update)[0].backward()
         gradients.append(objective.learner.network.get_parameter("mean").grad)
     assert gradients[0].abs().max() > 0

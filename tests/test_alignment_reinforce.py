@@ -14,7 +14,8 @@ from click.testing import CliRunner
 
 from alignment.cli import align
 from alignment.journal import read
-from alignment.reinforce import ALGORITHMS, GrpoRecipe, Setup
+from alignment.recipe import ALGORITHMS, GrpoRecipe
+from alignment.reinforce import Setup
 from alignment.runs_cli import runs
 from alignment.verifier import Verifier, VerifierSettings
 from models.dit import VideoTransformer
@@ -28,7 +29,15 @@ from palate.errors import ConfigError, RecordError
 from palate.records import Case, Run
 from palate.store import Store
 
-SMALL = ("rollout.prompts=2", "rollout.group=3", "rollout.steps=3", "fit.steps=4", "fit.save_every=2", "updates=2")
+SMALL = (
+    "rollout.prompts=2",
+    "rollout.group=3",
+    "rollout.steps=3",
+    "fit.steps=4",
+    "fit.save_every=2",
+    "updates=2",
+    "trackers=[]",
+)
 WINDOW = ("grpo.window.last=1",)
 MORE = {"grpo": (*WINDOW, "grpo.kl=0.1")}
 
@@ -45,13 +54,22 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.parametrize("kind", ALGORITHMS)
 def test_a_command_trains_and_the_run_is_in_the_record(kind: str, base: Path, tmp_path: Path) -> None:
-    arguments = [kind, "--base", str(base), "--out", str(tmp_path / "run"), "--store", str(tmp_path / "r.db"), "--json"]
+    arguments = [
+        kind,
+        "--weights",
+        str(base),
+        "--out",
+        str(tmp_path / "run"),
+        "--store",
+        str(tmp_path / "r.db"),
+        "--json",
+    ]
     done = CliRunner().invoke(align, [*arguments, *SMALL, *MORE.get(kind, ())], catch_exceptions=False)
     facts = json.loads(done.stdout)
     aligned = Generator.load(Path(facts["path"]))
     assert aligned.checkpoint == facts["checkpoint"]
     with Store(str(tmp_path / "r.db")) as record:
-        (run,) = record.select(Run)
+        (run,) = record.select(Run, task=f"align {kind}")
     assert (run.task, run.outputs) == (f"align {kind}", (aligned.checkpoint,))
     assert run.parents == (Generator.load(base).checkpoint,)
     journal = read(tmp_path / "run" / "metrics.jsonl")
@@ -64,7 +82,8 @@ import os, signal, sys
 from pathlib import Path
 from alignment.online import Online
 from models.fit import StoppedError
-from alignment.reinforce import ALGORITHMS, Setup
+from alignment.recipe import ALGORITHMS
+from alignment.reinforce import Setup
 from palate.config import load
 kind, base, out, kill, *told = sys.argv[1:]
 setup = Setup.of(kind, load(ALGORITHMS[kind].recipe, None, told), Path(base))
@@ -86,13 +105,13 @@ def test_a_run_killed_with_9_goes_on_bit_for_bit(kind: str, base: Path, tmp_path
     child = subprocess.run(command, env={**os.environ, "PYTHONPATH": "."}, capture_output=True, check=False)
     assert child.returncode == -signal.SIGKILL, child.stderr.decode()
     broken = Setup.of(kind, load(ALGORITHMS[kind].recipe, None, told), base).run(tmp_path / "broken")
-    assert broken.checkpoint == whole.checkpoint
+    assert broken.checkpoints == whole.checkpoints
     assert read(tmp_path / "broken" / "metrics.jsonl") == read(tmp_path / "whole" / "metrics.jsonl")
 
 
 def test_a_dry_run_says_how_large_the_run_is_and_writes_nothing(base: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
-    arguments = ["grpo", "--base", str(base), "--out", str(out), "--dry-run", "--json", *SMALL, *WINDOW]
+    arguments = ["grpo", "--weights", str(base), "--out", str(out), "--dry-run", "--json", *SMALL, *WINDOW]
     plan = json.loads(CliRunner().invoke(align, arguments, catch_exceptions=False).stdout)
     parameters = sum(p.numel() for p in Generator.load(base).network.parameters())
     # Two prompts, three samples, three steps: begins at 0 or 1, so 1.5 of 3 steps are shared, and 2 states are trained.
@@ -110,7 +129,7 @@ def test_a_dry_run_says_how_large_the_run_is_and_writes_nothing(base: Path, tmp_
         ("grpo.window.last=2", "does not fit in 3 denoise steps"),
         ("rollout.group=1", "greater than or equal to 2"),
         ("fit.save_every=3", "multiples of updates"),
-        ("updates=3", "as many prompts"),
+        ("updates=3", "multiple of updates"),
         ("grpo.window.first=5", "after its last"),
         ("reward.families=[]", "no families"),
     ],
@@ -126,7 +145,7 @@ def test_a_loss_that_is_not_a_number_stops_the_run_and_keeps_the_last_good_state
 
     def breaks(update):  # type: ignore[no-untyped-def]
         loss, watched = sound(update)
-        return (loss * float("nan") if update.rng.initial_seed() == 3 else loss), watched
+        return (loss * float("nan") if update.step == 3 else loss), watched
 
     setup.objective.algorithm.loss = breaks  # type: ignore[method-assign]
     with pytest.raises(StoppedError, match=r"step 3 is not a number.*smaller fit\.lr"):

@@ -7,14 +7,16 @@ from typing import Any
 import pytest
 import torch
 
-diffusers = pytest.importorskip("diffusers", reason="pip install 'palate[pipelines]'")
+diffusers = pytest.importorskip("diffusers", reason="pip install 'palate[align]'")
 
 from alignment.algorithms.awm import Awm, AwmSettings  # noqa: E402 (diffusers may be missing)
 from alignment.algorithms.grpo import Grpo, GrpoSettings  # noqa: E402
 from alignment.online import Online  # noqa: E402
-from alignment.policy import Learner  # noqa: E402
+from alignment.policy import InBatches, Learner  # noqa: E402
 from alignment.rollout import RolloutSettings, WindowSettings  # noqa: E402
-from models.pipelines import PipelineError, TracedPipeline, stacked  # noqa: E402
+from models.families import PLAIN  # noqa: E402
+from models.pipelines import TracedPipeline  # noqa: E402
+from models.replay import Conditions, PipelineError  # noqa: E402
 
 
 def scheduler() -> Any:
@@ -179,6 +181,55 @@ def z_image(guidance: float = 1.0) -> Made:
     return pipe, {"height": 64, "width": 64, "guidance_scale": guidance}, asked
 
 
+def ltx2(guidance: float = 1.0) -> Made:
+    """Picture and sound in one state; it decodes nothing here, so the parts that would are left out."""
+    network = diffusers.LTX2VideoTransformer3DModel(
+        in_channels=8,
+        out_channels=8,
+        num_attention_heads=2,
+        attention_head_dim=8,
+        cross_attention_dim=16,
+        audio_in_channels=16,
+        audio_out_channels=16,
+        audio_num_attention_heads=2,
+        audio_attention_head_dim=4,
+        audio_cross_attention_dim=8,
+        num_layers=2,
+        caption_channels=16,
+    )
+    connectors = diffusers.pipelines.ltx2.LTX2TextConnectors(
+        caption_channels=16,
+        text_proj_in_factor=1,
+        video_connector_num_attention_heads=2,
+        video_connector_attention_head_dim=8,
+        video_connector_num_layers=1,
+        video_connector_num_learnable_registers=None,
+        audio_connector_num_attention_heads=2,
+        audio_connector_attention_head_dim=8,
+        audio_connector_num_layers=1,
+        audio_connector_num_learnable_registers=None,
+    )
+
+    def decoder(**config: Any) -> Any:
+        module = torch.nn.Module()
+        module.config = SimpleNamespace(latents_mean=0.0, **config)  # type: ignore[assignment]
+        module.latents_mean, module.latents_std = torch.zeros(16), torch.ones(16)
+        module.device, module.dtype = torch.device("cpu"), torch.float32  # type: ignore[assignment]
+        return module
+
+    vae = decoder(scaling_factor=1.0)
+    vae.latents_mean, vae.latents_std = torch.zeros(8), torch.ones(8)
+    vae.spatial_compression_ratio, vae.temporal_compression_ratio = 32, 8  # type: ignore[assignment]
+    audio = decoder(mel_bins=8, latent_channels=8, sample_rate=16000, mel_hop_length=160)
+    audio.mel_compression_ratio, audio.temporal_compression_ratio = 4, 4  # type: ignore[assignment]
+    pipe = diffusers.LTX2Pipeline(scheduler(), vae, audio, None, None, connectors, network, None)  # type: ignore[arg-type]
+    call = {"height": 64, "width": 64, "num_frames": 9, "frame_rate": 24.0, "guidance_scale": guidance}
+    call |= {"audio_guidance_scale": guidance, **PLAIN}
+    asked: dict[str, Any] = {"prompt_embeds": words(1, 6, 16), "prompt_attention_mask": torch.ones(1, 6)}
+    against = {"negative_prompt_embeds": words(1, 6, 16, seed=2), "negative_prompt_attention_mask": torch.ones(1, 6)}
+    return pipe, call, asked | against
+
+
 FAMILIES: dict[str, Callable[[], Made]] = {
     "wan 2.1": wan,
     "wan 2.1, guided": lambda: wan(guidance=5.0),
@@ -192,35 +243,46 @@ FAMILIES: dict[str, Callable[[], Made]] = {
     "qwen image, guided": lambda: qwen_image(guidance=4.0),
     "hunyuan video 1.5": hunyuan_video15,
     "hunyuan video 1.5, guided": lambda: hunyuan_video15(guidance=6.0),
+    "ltx 2, picture and sound": ltx2,
+    "ltx 2, guided": lambda: ltx2(guidance=3.0),
     "z image": lambda: z_image(guidance=0.0),
     "z image, guided": lambda: z_image(guidance=5.0),
 }
 
 
-def steps_of(pipe: Any, call: dict[str, Any], count: int) -> list[tuple[torch.Tensor, float, torch.Tensor]]:
-    """What the pipeline itself does, watched at its scheduler: sample, time, velocity."""
-    seen: list[tuple[torch.Tensor, float, torch.Tensor]] = []
-    original = pipe.scheduler.step
+Watched = list[tuple[torch.Tensor, float, torch.Tensor]]
 
-    def step(output: torch.Tensor, t: Any, sample: torch.Tensor, **kwargs: Any) -> Any:
-        seen.append((sample.clone(), float(t) / 1000, output.clone()))
-        return original(output, t, sample, **kwargs)
 
-    pipe.scheduler.step = step
-    rng = torch.Generator().manual_seed(7)
-    pipe(**call, num_inference_steps=count, output_type="latent", generator=rng)
-    del pipe.scheduler.step
-    return seen
+def steps_of(pipe: Any, call: dict[str, Any], count: int, monkeypatch: pytest.MonkeyPatch) -> Watched:
+    """What the pipeline itself does, watched at its scheduler: sample, time, velocity. Sound is behind the picture."""
+    seen: list[list[Any]] = []
+    original = type(pipe.scheduler).step
+
+    def step(self: Any, output: torch.Tensor, t: Any, sample: torch.Tensor, **kwargs: Any) -> Any:
+        now = [sample.clone(), float(t) / 1000, output.clone()]
+        if self is pipe.scheduler:
+            seen.append(now)
+        else:
+            before = seen.pop()
+            both = [torch.cat([before[i].flatten(1), now[i].flatten(1)], dim=1) for i in (0, 2)]  # type: ignore[union-attr]
+            seen.append([both[0], before[1], both[1]])
+        return original(self, output, t, sample, **kwargs)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(type(pipe.scheduler), "step", step)
+        rng = torch.Generator().manual_seed(7)
+        pipe(**call, num_inference_steps=count, output_type="latent", generator=rng)
+    return [tuple(one) for one in seen]  # type: ignore[misc]
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_the_replayed_velocity_is_the_pipelines_own(family: str) -> None:
+def test_the_replayed_velocity_is_the_pipelines_own(family: str, monkeypatch: pytest.MonkeyPatch) -> None:
     torch.manual_seed(0)
     pipe, call, asked = FAMILIES[family]()
     pipe.set_progress_bar_config(disable=True)
     traced = TracedPipeline(pipe, **call)
     conditions = traced.traced(**asked)
-    watched = steps_of(pipe, {**call, **asked}, 5)
+    watched = steps_of(pipe, {**call, **asked}, 5, monkeypatch)
     for sample, t, output in watched:
         with torch.no_grad():
             replayed = traced.velocity(traced.network, sample, torch.tensor([t], dtype=torch.float64), conditions)
@@ -242,6 +304,67 @@ def _blank(value: Any) -> Any:
     return [torch.zeros_like(one) for one in value] if isinstance(value, list) else value * (value.ndim == 2)
 
 
+def cogvideox(guidance: float = 1.0) -> Made:
+    network = diffusers.CogVideoXTransformer3DModel(
+        num_attention_heads=2,
+        attention_head_dim=16,
+        in_channels=4,
+        out_channels=4,
+        time_embed_dim=8,
+        text_embed_dim=16,
+        num_layers=2,
+        sample_width=8,
+        sample_height=8,
+        sample_frames=5,
+        max_text_seq_length=6,
+        use_rotary_positional_embeddings=True,
+    )
+    sampler = diffusers.CogVideoXDDIMScheduler(
+        beta_start=0.00085,
+        beta_end=0.012,
+        beta_schedule="scaled_linear",
+        prediction_type="v_prediction",
+        rescale_betas_zero_snr=True,
+        snr_shift_scale=3.0,
+        timestep_spacing="trailing",
+        set_alpha_to_one=True,
+    )
+    pipe = diffusers.CogVideoXPipeline(None, None, None, network, sampler)  # type: ignore[arg-type]
+    call = {"height": 64, "width": 64, "num_frames": 5, "guidance_scale": guidance}
+    return pipe, call, {"prompt_embeds": words(1, 6, 16), "negative_prompt_embeds": words(1, 6, 16, seed=2)}
+
+
+@pytest.mark.parametrize("guidance", [1.0, 6.0])
+def test_a_v_predicting_pipeline_is_a_flow_whose_euler_steps_are_its_own(
+    guidance: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """CogVideoX: its deterministic sampler, state by state, by conversions written anew here."""
+    torch.manual_seed(0)
+    pipe, call, asked = cogvideox(guidance)
+    pipe.set_progress_bar_config(disable=True)
+    traced = TracedPipeline(pipe, **call)
+    conditions = traced.traced(**asked)
+    watched = steps_of(pipe, {**call, **asked}, 5, monkeypatch)
+    kept = pipe.scheduler.alphas_cumprod.double()
+    x = watched[0][0].double()  # at the first time all is noise, where both kinds of state are one
+    times = []
+    for y, told, v in watched:
+        a, s = kept[round(told * 1000)].sqrt(), (1 - kept[round(told * 1000)]).sqrt()
+        times.append(float(s / (a + s)))
+        torch.testing.assert_close(x, y.double() / (a + s), rtol=1e-3, atol=1e-4)
+        with torch.no_grad():
+            velocity = traced.velocity(traced.network, x, torch.tensor([times[-1]]).double(), conditions)
+        x0, eps = a * y - s * v, s * y + a * v
+        torch.testing.assert_close(velocity, (eps - x0).double(), rtol=1e-3, atol=1e-3)
+        after = kept[round(told * 1000) - 200] if round(told * 1000) > 200 else torch.tensor(1.0).double()
+        t_after = (1 - after).sqrt() / (after.sqrt() + (1 - after).sqrt())
+        x = x + velocity * (t_after - times[-1])
+    assert times[0] == 1.0
+    rng = torch.Generator().manual_seed(7)
+    (end,) = pipe(**call, **asked, num_inference_steps=5, output_type="latent", generator=rng, return_dict=False)
+    torch.testing.assert_close(x, end.double(), rtol=1e-3, atol=1e-3)
+
+
 def test_gradients_reach_the_network_that_is_given() -> None:
     pipe, call, asked = wan()
     pipe.set_progress_bar_config(disable=True)
@@ -256,7 +379,7 @@ class Asked(TracedPipeline):
     """Two prompts by their embeddings, since tiny pipelines have no text encoder; and no decoder either."""
 
     def conditions(self, prompts: Sequence[str], **also: Any) -> Any:
-        return stacked([self.traced(prompt_embeds=words(1, 6, 16, seed=len(prompt))) for prompt in prompts])
+        return Conditions.of([self._trace({"prompt_embeds": words(1, 6, 16, seed=len(one))}) for one in prompts])
 
     def clips(self, latents: torch.Tensor) -> torch.Tensor:
         return latents
@@ -302,19 +425,25 @@ def test_latents_are_decoded_as_the_pipeline_decodes_its_own() -> None:
     assert not torch.equal(decoded[0], decoded[1])
 
 
-def test_prompts_of_different_length_are_refused_by_name() -> None:
+def test_prompts_of_different_length_are_evaluated_one_by_one_and_refused_in_one_batch() -> None:
     pipe, call, _ = wan()
     pipe.set_progress_bar_config(disable=True)
     traced = TracedPipeline(pipe, **call)
+    both = Conditions.of([traced._trace({"prompt_embeds": words(1, length, 16)}) for length in (4, 6)])
+    x, t = traced.noise(2, torch.Generator()), torch.full((2,), 0.5)
     with pytest.raises(PipelineError, match="encoder_hidden_states is longer for some prompts"):
-        stacked([traced.traced(prompt_embeds=words(1, length, 16)) for length in (4, 6)])
+        traced.velocity(traced.network, x, t, both)
+    with torch.no_grad():
+        apart = InBatches(traced, 1).velocity(traced.network, x, t, both)
+        second = traced.velocity(traced.network, x[1:], t[1:], both[torch.tensor([1])])
+    assert torch.equal(apart[1:], second)
 
 
 def test_what_is_no_flow_or_does_not_replay_is_refused() -> None:
     pipe, call, asked = wan()
     pipe.set_progress_bar_config(disable=True)
-    pipe.scheduler = diffusers.DDIMScheduler(prediction_type="v_prediction")
-    with pytest.raises(PipelineError, match="predicts v_prediction"):
+    pipe.scheduler = diffusers.DDIMScheduler(prediction_type="epsilon")
+    with pytest.raises(PipelineError, match="predicts epsilon"):
         TracedPipeline(pipe, **call)
     pipe.scheduler = scheduler()
     forward = pipe.transformer.forward

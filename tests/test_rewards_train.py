@@ -277,7 +277,7 @@ CHILD = """
 import pickle, sys
 from pathlib import Path
 sys.path.insert(0, "tests")
-from rewards.launch import joined
+from models.launch import joined
 from test_rewards_train import encoder, recipe, train_encoder
 pairs = pickle.loads(Path(sys.argv[1]).read_bytes())
 with joined():

@@ -10,14 +10,13 @@ Departures. The paper's KL is to a moving average of the policy; here to where t
 weights are left out.
 """
 
-import torch
 from pydantic import Field
 from torch import Tensor
 
 from alignment.advantage import AdvantageSettings, advantages, reward_metrics
 from alignment.algorithms.grpo import clipped
 from alignment.online import Metrics, Update
-from alignment.policy import Learner, moved_toward
+from alignment.policy import Learner
 from alignment.rollout import RolloutSettings
 from palate.config import Settings
 
@@ -43,7 +42,7 @@ class Awm:
 
     def begin(self, round_: int, learner: Learner) -> None:
         if learner.behaviour is not None:
-            moved_toward(learner.behaviour, learner.network, 0.0)
+            learner.behaviour.move_toward(learner.network, 0.0)
 
     def trained_rows(self, rollouts: RolloutSettings) -> int:
         return rollouts.samples
@@ -53,9 +52,8 @@ class Awm:
         given = advantages(update.rollout.rewards, told.advantage)
         noised = update.noised(update.samples)
         v = noised.velocity(update.policy, learner.network)
-        assert learner.behaviour is not None
-        with torch.no_grad():
-            old = noised.error(noised.velocity(update.policy, learner.behaviour))
+        with learner.under(learner.behaviour) as network:
+            old = noised.error(noised.velocity(update.policy, network))
         ratio = (noised.t**told.weight * (old - noised.error(v))).exp()
         total = clipped(ratio, update.of_samples(given), told.clip).mean()
         watched = {"clipfrac": ((ratio - 1).abs() > told.clip).float().mean()}

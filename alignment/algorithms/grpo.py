@@ -113,21 +113,21 @@ class Grpo:
 
     def _steps(self, update: Update, step: RandomStep, rows: Rows) -> tuple[Transition, Transition | None]:
         """The step's Gaussian for each of `rows`, under the present network and under the reference if there is one."""
-        starts, place = step.row[rows].unique(return_inverse=True)
+        starts, place = step.row[rows].unique(return_inverse=True)  # in order, so in the batches of the rollout
         x = step.start[starts]
         t = torch.full((len(x),), step.now, device=x.device)
         shared = len(step.start) < len(step.end)
         conditions = update.rollout.conditions[starts if shared else update.rollout.prompt_of(starts)]
 
-        def under(network: nn.Module) -> Transition:
+        def by(network: nn.Module) -> Transition:
             velocity = update.policy.velocity(network, x, t, conditions)
             return self.window.step(x, velocity, step.now, step.after)[place]
 
-        new = under(update.learner.network)
+        new = by(update.learner.network)
         if update.learner.reference is None:
             return new, None
-        with torch.no_grad():
-            return new, under(update.learner.reference)
+        with update.learner.under(update.learner.reference) as network:
+            return new, by(network)
 
 
 def refuse_off_policy(ratio: Each, clip: float) -> None:

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from alignment.advantage import AdvantageSettings, advantages, reward_metrics
 from alignment.online import Metrics, Noised, Update, mean_square
-from alignment.policy import Learner, moved_toward
+from alignment.policy import Learner
 from alignment.rollout import RolloutSettings
 from palate.config import Settings
 
@@ -59,7 +59,7 @@ class Nft:
 
     def begin(self, round_: int, learner: Learner) -> None:
         if learner.behaviour is not None:
-            moved_toward(learner.behaviour, learner.network, min(self.settings.rise * round_, self.settings.most))
+            learner.behaviour.move_toward(learner.network, min(self.settings.rise * round_, self.settings.most))
 
     def trained_rows(self, rollouts: RolloutSettings) -> int:
         return rollouts.samples
@@ -71,9 +71,8 @@ class Nft:
         known = update.of_samples(update.rollout.rewards).isfinite()  # no reward is no evidence, for good or bad
         noised = update.noised(update.samples)
         v = noised.velocity(update.policy, learner.network)
-        assert learner.behaviour is not None
-        with torch.no_grad():
-            v_old = noised.velocity(update.policy, learner.behaviour)
+        with learner.under(learner.behaviour) as network:
+            v_old = noised.velocity(update.policy, network)
         good = advantage / (2 * told.advantage.limit) + 0.5
         total = (known * nft_loss(noised, v, v_old, good, told.beta)).mean()
         watched = {"old_deviate": mean_square(v - v_old).mean().detach()}

@@ -15,7 +15,7 @@ from torch import Tensor
 from alignment.advantage import Groups, reward_metrics
 from alignment.algorithms.dpo import PairErrors, dpo_loss
 from alignment.online import Metrics, Noised, Update, nothing_to_learn
-from alignment.policy import Learner, moved_toward
+from alignment.policy import Learner
 from alignment.rollout import RolloutSettings
 from palate.config import Settings
 
@@ -51,14 +51,16 @@ class OnlineDpo:
 
     def begin(self, round_: int, learner: Learner) -> None:
         if learner.reference is not None and self.settings.renew and round_ % self.settings.renew == 0:
-            moved_toward(learner.reference, learner.network, 0.0)
+            learner.reference.move_toward(learner.network, 0.0)
 
     def trained_rows(self, rollouts: RolloutSettings) -> int:
         return 2 * rollouts.prompts
 
     def loss(self, update: Update) -> tuple[Tensor, Metrics]:
         rewards = update.rollout.rewards
-        winner, loser, differ = (part[update.prompts] for part in extremes(rewards))
+        every = extremes(rewards)
+        winner, loser, differ = (part[update.rollout.places[update.prompts]] for part in every)
+        share = update.share_of(every[2])
         watched = reward_metrics(rewards, (rewards != rewards[:, :1]).float())
         prompts = update.prompts[differ]
         if not len(prompts):
@@ -68,8 +70,8 @@ class OnlineDpo:
         conditions = update.rollout.conditions[prompts.repeat(2)]
         both = Noised(update.rollout.latents[pairs], one.t.repeat(2), torch.cat([one.eps] * 2), conditions)
         errors = both.error(both.velocity(update.policy, update.learner.network)).chunk(2)
-        assert update.learner.reference is not None
-        with torch.no_grad():
-            fixed = both.error(both.velocity(update.policy, update.learner.reference)).chunk(2)
+        with update.learner.under(update.learner.reference) as network:
+            fixed = both.error(both.velocity(update.policy, network)).chunk(2)
         loss, seen = dpo_loss(PairErrors(*errors, *fixed), torch.ones_like(errors[0]), self.settings.beta)
-        return loss + self.settings.anchor * errors[0].mean(), {**seen, **watched}
+        loss = loss + self.settings.anchor * errors[0].mean()
+        return loss * len(prompts) / share, {**seen, **watched}

@@ -51,8 +51,8 @@ class Sft:
     def loss(self, update: Update) -> tuple[Tensor, Metrics]:
         kept = best(update.rollout.rewards, self.settings.keep)
         watched = reward_metrics(update.rollout.rewards, kept.float())
-        samples = update.samples[update.of_samples(kept)]
+        samples, share = update.samples[update.of_samples(kept)], update.share_of(kept)
         if not len(samples):
             return nothing_to_learn(), watched
         noised = update.noised(samples)
-        return noised.error(noised.velocity(update.policy, update.learner.network)).mean(), watched
+        return noised.error(noised.velocity(update.policy, update.learner.network)).sum() / share, watched

@@ -13,7 +13,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from alignment.reinforce import ALGORITHMS, Setup
+from alignment.recipe import ALGORITHMS
+from alignment.reinforce import Setup
 from models.weights import SHIPPED
 from palate.config import load
 from palate.records import Figure

@@ -16,7 +16,8 @@ from statistics import fmean, stdev
 import torch
 from torch import Tensor
 
-from alignment.reinforce import ALGORITHMS, Setup
+from alignment.recipe import ALGORITHMS
+from alignment.reinforce import Setup
 from models.weights import SHIPPED
 from palate.config import load
 

@@ -1,0 +1,116 @@
+"""What an online command is told, and the algorithm that it tells."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from pydantic import Field, model_validator
+
+from alignment.algorithms.awm import Awm, AwmSettings
+from alignment.algorithms.grpo import Grpo, GrpoSettings
+from alignment.algorithms.nft import Nft, NftSettings
+from alignment.algorithms.online_dpo import OnlineDpo, OnlineDpoSettings
+from alignment.algorithms.rwr import Rwr, RwrSettings
+from alignment.algorithms.sft import Sft, SftSettings
+from alignment.lookout import LookSettings
+from alignment.online import Algorithm
+from alignment.rollout import RolloutSettings
+from alignment.student import GeneratorSettings, ShapesSettings
+from alignment.task import RewardSettings
+from alignment.verifier import VerifierSettings
+from models.fit import FitSettings
+from models.launch import world
+from palate.config import Settings
+
+
+class OnlineRecipe(Settings):
+    """What every online command is told. A round is one rollout and `updates` optimiser steps on it.
+
+    Attributes:
+        prompts: a text file, a prompt a line; by default the shapes world's own captions.
+        trackers: accelerate's names of what metrics and samples go to, beside the run's folder.
+        show_every: optimiser steps between rounds whose samples are kept to be looked at; 0 keeps none.
+    """
+
+    seed: int = 0
+    device: str = "cpu"
+    updates: int = Field(default=1, ge=1)
+    generator: GeneratorSettings = ShapesSettings()
+    prompts: str = ""
+    rollout: RolloutSettings = RolloutSettings()
+    reward: RewardSettings = VerifierSettings()
+    looks: LookSettings = LookSettings()
+    trackers: tuple[str, ...] = ("tensorboard",)
+    show_every: int = Field(default=20, ge=0)
+    shards: ClassVar[bool] = True
+    fit: FitSettings = FitSettings(steps=200, lr=1e-4, warmup=5, cooldown=0.1, ema=0.9, save_every=10, watch_every=1)
+
+    @model_validator(mode="after")
+    def _whole_rounds(self) -> "OnlineRecipe":
+        if self.rollout.prompts % (self.updates * world()):
+            raise ValueError(
+                f"rollout.prompts ({self.rollout.prompts}) must be a multiple of updates ({self.updates}) times the "
+                f"processes ({world()}): every update takes as many prompts on each"
+            )
+        if self.fit.save_every % self.updates or self.fit.steps % self.updates:
+            raise ValueError(
+                f"fit.steps and fit.save_every must be multiples of updates ({self.updates}): rounds are saved whole"
+            )
+        if self.generator.shard and not self.shards:
+            raise ValueError("this algorithm learns from other rows on each process, so its weights cannot be sharded")
+        return self
+
+
+class GrpoRecipe(OnlineRecipe):
+    grpo: GrpoSettings = GrpoSettings()
+
+    @model_validator(mode="after")
+    def _window_fits(self) -> "GrpoRecipe":
+        window, steps = self.grpo.window, self.rollout.steps
+        if window.last + window.width > steps - 1:
+            raise ValueError(
+                f"a window of {window.width} from step {window.last} does not fit in {steps} denoise steps, "
+                "of which the last is never random"
+            )
+        return self
+
+
+class NftRecipe(OnlineRecipe):
+    nft: NftSettings = NftSettings()
+
+
+class AwmRecipe(OnlineRecipe):
+    awm: AwmSettings = AwmSettings()
+
+
+class RwrRecipe(OnlineRecipe):
+    rwr: RwrSettings = RwrSettings()
+
+
+class SftRecipe(OnlineRecipe):
+    shards = False
+    sft: SftSettings = SftSettings()
+
+
+class OnlineDpoRecipe(OnlineRecipe):
+    shards = False
+    dpo: OnlineDpoSettings = OnlineDpoSettings()
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A command's recipe, and the algorithm that it tells."""
+
+    about: str
+    recipe: type[OnlineRecipe]
+    algorithm: Callable[[Any], Algorithm]
+
+
+ALGORITHMS: dict[str, Kind] = {
+    "grpo": Kind("Flow-GRPO", GrpoRecipe, lambda told: Grpo(told.grpo)),
+    "nft": Kind("DiffusionNFT", NftRecipe, lambda told: Nft(told.nft)),
+    "awm": Kind("advantage-weighted matching", AwmRecipe, lambda told: Awm(told.awm)),
+    "rwr": Kind("Flow-RWR", RwrRecipe, lambda told: Rwr(told.rwr)),
+    "sft": Kind("RAFT", SftRecipe, lambda told: Sft(told.sft)),
+    "online-dpo": Kind("online Flow-DPO", OnlineDpoRecipe, lambda told: OnlineDpo(told.dpo)),
+}

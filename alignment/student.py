@@ -1,0 +1,126 @@
+"""The generator that is taught: how it is evaluated, what of it learns, and how that is written down."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import torch
+from pydantic import Discriminator, Tag
+from torch import nn
+
+from alignment.policy import Policy, ShapesPolicy
+from models.families import DTYPES, PipelineSettings, folder_hash, open_pipeline
+from models.generator import Generator
+from models.launch import first_process, shard, world
+from models.pipelines import TracedPipeline
+from models.state import whole
+from models.weights import SHIPPED, Card, device_of, save_checkpoint
+from palate import shapes
+from palate.config import Settings
+from palate.errors import CheckpointError
+
+
+class ShapesSettings(Settings):
+    """The shapes generator, all of whose weights learn. `dtype` is what its float32 weights compute in."""
+
+    family: Literal["shapes"] = "shapes"
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    shard: bool = False
+
+
+def _family(told: Any) -> str:
+    family = told.get("family", "shapes") if isinstance(told, dict) else told.family
+    return "shapes" if family == "shapes" else "pipeline"
+
+
+GeneratorSettings = Annotated[
+    Annotated[ShapesSettings, Tag("shapes")] | Annotated[PipelineSettings, Tag("pipeline")], Discriminator(_family)
+]
+
+
+@dataclass(frozen=True)
+class Written:
+    """Where what was learned lies, and the SHA-256 of each file of it (on the first process)."""
+
+    path: Path
+    checkpoints: tuple[str, ...]
+
+    @property
+    def checkpoint(self) -> str:
+        return self.checkpoints[0]
+
+
+@dataclass(frozen=True)
+class Student:
+    """`precision` is what float32 weights compute in; `write` takes a folder and a card."""
+
+    policy: Policy
+    network: nn.Module
+    checkpoint: str
+    fps: float
+    device: torch.device
+    precision: torch.dtype
+    write: Callable[[Path, Card], Written]
+
+
+def student_of(settings: GeneratorSettings, weights: Path | None, device: str) -> Student:
+    """Raises CheckpointError for weights that are not the generator's, and ConfigError for adapters without a layer."""
+    if isinstance(settings, ShapesSettings):
+        return _shapes(settings, weights or SHIPPED, device)
+    if weights is None:
+        raise CheckpointError(f"no weights of {settings.family}", "give --weights, a folder in diffusers' format")
+    return _pipeline(settings, weights, device)
+
+
+def _shapes(settings: ShapesSettings, weights: Path, device: str) -> Student:
+    generator = Generator.load(weights, device_of(device))
+    network = generator.network.train()
+    policy = ShapesPolicy(generator)
+    if settings.shard and world() > 1:
+        shard(network)
+
+    def write(folder: Path, card: Card) -> Written:
+        tensors = {name: whole(value) for name, value in network.state_dict().items()}
+        path = folder / "generator.safetensors"
+        return Written(
+            path, (Generator(network, generator.codec, card).save(path, tensors),) if first_process() else ()
+        )
+
+    precision = DTYPES[settings.dtype]
+    return Student(policy, network, generator.checkpoint, shapes.FPS, generator.device, precision, write)
+
+
+def _pipeline(settings: PipelineSettings, weights: Path, device: str) -> Student:
+    from models.adapters import adapt, adapters_of
+
+    pipeline = open_pipeline(settings, weights, device)
+    policy = TracedPipeline(pipeline, **settings.call())
+    names = ("transformer", "transformer_2")[: len(policy.networks)]
+    for network in policy.networks:
+        network.requires_grad_(settings.whole)
+        if not settings.whole:
+            adapt(network, settings.lora)
+        if settings.checkpointing:
+            network.enable_gradient_checkpointing()  # type: ignore[operator]
+    if settings.shard and world() > 1:
+        shard(policy.network)
+
+    def write(folder: Path, card: Card) -> Written:
+        found = []
+        for name, network in zip(names, policy.networks):
+            if settings.whole:
+                path = folder / name / "diffusion_pytorch_model.safetensors"
+                tensors = {key: whole(value) for key, value in network.state_dict().items()}
+            else:
+                path, tensors = folder / f"{name}.safetensors", adapters_of(network)
+            if first_process():
+                found.append(save_checkpoint(path, tensors, card))
+                if settings.whole:
+                    network.save_config(path.parent)  # type: ignore[operator]
+        return Written(folder, tuple(found))
+
+    precision = DTYPES[settings.dtype] if settings.whole else torch.float32
+    where = policy.networks[0].device
+    fps = settings.about.fps or 1.0
+    return Student(policy, policy.network, folder_hash(weights), fps, where, precision, write)  # type: ignore[arg-type]

@@ -1,0 +1,176 @@
+"""What a pipeline told its transformer in one step, and how to tell it again at any state and time.
+
+All that families differ in is a `Form`: which argument is the state (packed, in a list, or with conditions behind it),
+which are the time (in thousands, reversed, a number for each token), the output's sign, and how guidance puts two
+outputs together. A state may be of several streams, such as picture and sound (LTX-2): it is then flat, one behind the
+other.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from models.flow import Times
+from models.sde import State
+from palate.errors import DataError
+
+Arguments = dict[str, Any]
+CLOCKS = {"as told": (1.0, 0.0), "a share": (1e-3, 0.0), "a share reversed": (-1e-3, 1.0)}  # argument = a told + b
+
+
+class PipelineError(DataError):
+    """A pipeline that cannot be replayed."""
+
+
+@dataclass(frozen=True)
+class Stream:
+    """One part of the state.
+
+    Attributes:
+        state: name of the argument, and `place`: which of the transformer's outputs answers it.
+        shape: of the state of one sample, as the transformer takes it, without conditions behind it.
+        sample: the same as the scheduler has it.
+        listed: the argument is a list with an entry for each of the batch.
+        guidance: velocity = first + guidance (second - first) of the step's two calls; None where there is one call.
+        rescaled: the guided output gets the length of the first along its last dim (QwenImage).
+    """
+
+    state: str
+    place: int
+    shape: tuple[int, ...]
+    sample: tuple[int, ...]
+    listed: bool
+    guidance: float | None
+    rescaled: bool
+
+
+@dataclass(frozen=True)
+class Form:
+    """How a pipeline talks to its transformer. `times` are arguments and keys of CLOCKS; `sign` is of all outputs."""
+
+    streams: tuple[Stream, ...]
+    times: tuple[tuple[str, str], ...]
+    sign: int
+
+    def apart(self, x: State) -> list[State]:
+        """A state's streams, each as the scheduler has it."""
+        if len(self.streams) == 1:
+            return [x]
+        parts = x.split([math.prod(stream.sample) for stream in self.streams], dim=1)
+        return [part.reshape(len(x), *stream.sample) for part, stream in zip(parts, self.streams)]
+
+    def together(self, parts: Sequence[State]) -> State:
+        return parts[0] if len(parts) == 1 else torch.cat([part.flatten(1) for part in parts], dim=1)
+
+
+@dataclass(frozen=True)
+class Call:
+    """A call's arguments, the state left out: those with an entry for `each` of the batch, and those that all share."""
+
+    each: Arguments
+    shared: Arguments
+
+
+@dataclass(frozen=True)
+class Told:
+    """Of each of a step's calls, for one prompt.
+
+    `behind` is what follows the state along its first dim: reference tokens, or channels that say what is given.
+    """
+
+    calls: tuple[Call, ...]
+    behind: Tensor | None
+
+
+@dataclass(frozen=True)
+class Conditions:
+    """What was told for some prompts, and which of them each row of a batch is of.
+
+    Rows are put together when they are evaluated, so prompts of different length may be in one rollout; those of one
+    batch (`rollout.batch`) have to be of one length.
+    """
+
+    told: tuple[Told, ...]
+    rows: tuple[int, ...]
+
+    @classmethod
+    def of(cls, told: Sequence[Told]) -> "Conditions":
+        return cls(tuple(told), tuple(range(len(told))))
+
+    def __getitem__(self, rows: Tensor) -> "Conditions":
+        return Conditions(self.told, tuple(self.rows[row] for row in rows.tolist()))
+
+    @cached_property
+    def behind(self) -> Tensor | None:
+        found = [self.told[row].behind for row in self.rows]
+        return None if found[0] is None else torch.cat([one for one in found if one is not None])
+
+    @cached_property
+    def calls(self) -> list[Arguments]:
+        """The arguments of each call for the whole batch. Raises PipelineError where prompts differ in shape."""
+        return [
+            {name: _together([self.told[row].calls[which].each[name] for row in self.rows], name) for name in call.each}
+            | call.shared
+            for which, call in enumerate(self.told[self.rows[0]].calls)
+        ]
+
+
+def _together(values: list[Any], name: str) -> Any:
+    if isinstance(values[0], list):
+        return [entry for value in values for entry in value]
+    if len({value.shape for value in values}) > 1:
+        raise PipelineError(
+            f"{name} is longer for some prompts than for others",
+            "evaluate them one by one (rollout.batch=1), or ask for prompts of one length",
+        )
+    return torch.cat(values)
+
+
+def replayed(form: Form, network: nn.Module, x: State, told: Times, conditions: Conditions) -> State:
+    """What the network says to the scheduler of states x (batch, ...) at times as the scheduler would tell them."""
+    found: list[tuple[Tensor, ...]] = []
+    parts = form.apart(x)
+    for arguments in conditions.calls:
+        call = dict(arguments)
+        for stream, part in zip(form.streams, parts):
+            state = part.reshape(len(x), *stream.shape)
+            if conditions.behind is not None:
+                state = torch.cat([state, conditions.behind.to(state.dtype)], dim=1)
+            state = state.to(call.pop(stream.state).dtype)
+            call[stream.state] = list(state) if stream.listed else state
+        for name, clock in form.times:
+            scale, offset = CLOCKS[clock]
+            like = call[name]
+            now = (scale * told.double() + offset).to(like.dtype)
+            call[name] = now.view(-1, *[1] * (like.ndim - 1)).expand(-1, *like.shape[1:])
+        found.append(outputs_of(network(**call), parts))
+    velocities = []
+    for stream, outputs in zip(form.streams, zip(*found)):
+        velocities.append(form.sign * guided([one.to(x.dtype) for one in outputs], stream.guidance, stream.rescaled))
+    return form.together(velocities)
+
+
+def outputs_of(output: Any, like: Sequence[Tensor]) -> tuple[Tensor, ...]:
+    """What the transformer says of each stream: reference tokens behind a state are cut off."""
+    said = output if isinstance(output, tuple) else (output if isinstance(output, Tensor | list) else output.sample,)
+    return tuple(_cut(one, other) for one, other in zip(said, like))
+
+
+def _cut(found: Any, like: Tensor) -> Tensor:
+    found = torch.stack(list(found)) if isinstance(found, list | tuple) else found
+    if found.numel() > like.numel():
+        found = found[:, : like.shape[1]]
+    return found.reshape(like.shape)
+
+
+def guided(outputs: list[Tensor], guidance: float | None, rescaled: bool) -> Tensor:
+    if guidance is None:
+        return outputs[0]
+    first, second = outputs
+    found = first + guidance * (second - first)
+    return found * (first.norm(dim=-1, keepdim=True) / found.norm(dim=-1, keepdim=True)) if rescaled else found

@@ -1,0 +1,297 @@
+"""What a run meets: a kill, a full disk, a dead reward server, a reward that is hacked; and that it goes on after."""
+
+import json
+import os
+import resource
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from click.testing import CliRunner
+from gaussian_policy import GaussianPolicy, near, online
+
+from alignment.algorithms.awm import Awm, AwmSettings
+from alignment.cli import align
+from alignment.journal import read
+from alignment.lookout import HackedError
+from alignment.recipe import ALGORITHMS
+from alignment.reinforce import Setup
+from alignment.rollout import RolloutSettings
+from alignment.runs_cli import runs
+from alignment.scoring import NoRewardError
+from models.dit import VideoTransformer
+from models.flavours import FLAVOURS, network_shape
+from models.generator import Generator
+from models.pretrain import fit_codec
+from palate.config import load
+from palate.records import Run
+from palate.store import Store
+from rewards.remote import RemoteReward, RewardServerError
+from rewards.reward import Answer
+
+ROUNDS = ("rollout.prompts=2", "rollout.group=3", "rollout.steps=3", "fit.steps=6", "fit.save_every=2", "updates=2")
+TOLD = (*ROUNDS, "trackers=[]", "show_every=0")
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    torch.manual_seed(0)
+    network = VideoTransformer(network_shape(FLAVOURS["tiny"]))
+    torch.nn.init.normal_(network.head.weight, std=0.1)
+    path = tmp_path_factory.mktemp("base") / "tiny.safetensors"
+    Generator(network, fit_codec(FLAVOURS["tiny"], 0), {}).save(path)
+    return path
+
+
+class Server(ThreadingHTTPServer):
+    """Pays each clip its mean brightness, and does not know what to say of prompts with "blue"; dead when told."""
+
+    dead = False
+    asked = 0
+
+
+class Handler(BaseHTTPRequestHandler):
+    def do_POST(self) -> None:
+        import base64
+        import zlib
+
+        server: Server = self.server  # type: ignore[assignment]
+        server.asked += 1
+        asked = json.loads(self.rfile.read(int(self.headers["content-length"])))
+        rewards: list[float | None] = []
+        for prompt, clip in zip(asked["prompts"], asked["clips"], strict=True):
+            pixels = np.frombuffer(zlib.decompress(base64.b64decode(clip["zlib"])), np.uint8).reshape(clip["shape"])
+            rewards.append(None if "blue" in prompt else float(pixels.mean()) / 255)
+        reasons = ["" if value is not None else "blue is beyond me" for value in rewards]
+        said = json.dumps({"name": "brightness", "rewards": rewards, "reasons": reasons}).encode()
+        self.send_response(500 if server.dead else 200)
+        self.end_headers()
+        self.wfile.write(said)
+
+    def log_message(self, *_: object) -> None:
+        """Quiet."""
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    served = Server(("127.0.0.1", 0), Handler)
+    threading.Thread(target=served.serve_forever, daemon=True).start()
+    yield served
+    served.shutdown()
+    served.server_close()
+
+
+def url(server: Server) -> str:
+    return f"http://127.0.0.1:{server.server_address[1]}/score"
+
+
+def test_a_remote_reward_gives_values_and_reasons_and_dies_by_name(server: Server) -> None:
+    rng = np.random.default_rng(0)
+    frames = rng.integers(0, 256, (2, 4, 6, 3), np.uint8)
+    answers = [Answer("a red circle", frames, 8.0), Answer("a blue circle", frames, 8.0)]
+    (column,) = RemoteReward(url(server)).score(answers)
+    assert column.value[0] == pytest.approx(frames.mean() / 255)
+    assert column.reasons == ("", "blue is beyond me")
+    server.dead = True
+    before, begun = server.asked, time.monotonic()
+    with pytest.raises(RewardServerError, match=r"has not answered 2 times.*500.*start it again"):
+        RemoteReward(url(server), tries=2).score(answers)
+    assert server.asked == before + 2
+    assert time.monotonic() - begun >= 1  # it is given time
+
+
+def test_a_run_whose_reward_server_dies_says_how_to_go_on_and_goes_on_bit_for_bit(
+    server: Server, base: Path, tmp_path: Path
+) -> None:
+    prompts, store = tmp_path / "prompts.txt", str(tmp_path / "r.db")
+    prompts.write_text("a red circle stays\na green square stays\n")
+    paid = ("reward.kind=remote", f"reward.url={url(server)}", "reward.tries=1", f"prompts={prompts}")
+    where = ["--weights", str(base), "--store", store]
+    whole = [*where, "--out", str(tmp_path / "whole"), *TOLD, *paid]
+    CliRunner().invoke(align, ["awm", *whole], catch_exceptions=False)
+    asked = server.asked
+
+    class Dies(Handler):
+        def do_POST(self) -> None:
+            server.dead = server.asked >= asked + 2  # in the run's last round
+            super().do_POST()
+
+    server.RequestHandlerClass = Dies
+    with pytest.raises(RewardServerError, match=r"start it again; then go on with `palate runs resume run-") as caught:
+        CliRunner().invoke(
+            align, ["awm", *where, "--out", str(tmp_path / "broken"), *TOLD, *paid], catch_exceptions=False
+        )
+    server.RequestHandlerClass, server.dead = Handler, False
+    run = str(caught.value).split("palate runs resume ")[1].split()[0]
+    assert not (tmp_path / "broken" / "generator.safetensors").exists()
+    CliRunner().invoke(runs, ["resume", run, "--store", store], catch_exceptions=False)
+    broken, unbroken = (read(tmp_path / name / "metrics.jsonl") for name in ("broken", "whole"))
+    assert broken == unbroken
+    with Store(store) as record:
+        ended = list(record.select(Run, task="align awm"))
+    assert len(ended) == 1  # both ended in the very same checkpoint, so they are one row
+    assert Generator.load(tmp_path / "broken" / "generator.safetensors").checkpoint == ended[0].outputs[0]
+
+
+FULL = """
+import resource, signal, sys
+from pathlib import Path
+from alignment.recipe import ALGORITHMS
+from alignment.reinforce import Setup
+from models import fit as fitting
+from palate.config import load
+from palate.errors import FileError
+base, out, *told = sys.argv[1:]
+setup = Setup.of("awm", load(ALGORITHMS["awm"].recipe, None, told), Path(base))
+save_of, saved = fitting.save, []
+def full_after_the_first(*arguments):
+    if saved:
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, resource.RLIM_INFINITY))
+    saved.append(True)
+    save_of(*arguments)
+fitting.save = full_after_the_first
+try:
+    setup.run(Path(out))
+except FileError as error:
+    print(error)
+    sys.exit(2)
+"""
+
+
+def test_the_last_good_state_survives_a_full_disk(base: Path, tmp_path: Path) -> None:
+    """Writes of more than 20 kB fail, as they do where the disk is full, from the second save on."""
+    assert resource.getrlimit(resource.RLIMIT_FSIZE)[1] == resource.RLIM_INFINITY
+    command = [sys.executable, "-c", FULL, str(base), str(tmp_path / "broken"), *TOLD]
+    child = subprocess.run(command, env={**os.environ, "PYTHONPATH": "."}, capture_output=True, text=True, check=False)
+    assert child.returncode == 2, child.stderr
+    assert "state.pt cannot be written" in child.stdout
+    assert torch.load(tmp_path / "broken" / "state.pt", weights_only=True)["step"] == 2
+    assert sorted(path.name for path in (tmp_path / "broken").iterdir()) == ["metrics.jsonl", "state.pt"]
+    recipe = load(ALGORITHMS["awm"].recipe, None, TOLD)
+    broken, whole = (Setup.of("awm", recipe, base).run(tmp_path / name) for name in ("broken", "whole"))
+    assert broken.checkpoints == whole.checkpoints
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from alignment.online import Online
+from alignment.recipe import ALGORITHMS
+from alignment.reinforce import Setup
+from palate.config import load
+kind, base, out, kill, *told = sys.argv[1:]
+setup = Setup.of(kind, load(ALGORITHMS[kind].recipe, None, told), Path(base))
+step_of = Online.__call__
+def until_killed(self, step):
+    if step == int(kill):
+        os.kill(os.getpid(), signal.SIGKILL)
+    return step_of(self, step)
+Online.__call__ = until_killed
+setup.run(Path(out))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ALGORITHMS)
+def test_a_run_killed_at_every_step_has_the_curve_of_an_unbroken_one(kind: str, base: Path, tmp_path: Path) -> None:
+    told = (*TOLD, *(("grpo.window.last=1", "grpo.kl=0.1") if kind == "grpo" else ()))
+    recipe = load(ALGORITHMS[kind].recipe, None, told)
+    whole = Setup.of(kind, recipe, base).run(tmp_path / "whole")
+    for step in range(6):
+        command = [sys.executable, "-c", KILLED, kind, str(base), str(tmp_path / "broken"), str(step), *told]
+        child = subprocess.run(command, env={**os.environ, "PYTHONPATH": "."}, capture_output=True, check=False)
+        assert child.returncode == -signal.SIGKILL, child.stderr.decode()
+    broken = Setup.of(kind, recipe, base).run(tmp_path / "broken")
+    assert read(tmp_path / "broken" / "metrics.jsonl") == read(tmp_path / "whole" / "metrics.jsonl")
+    assert broken.checkpoints == whole.checkpoints
+
+
+def test_a_hacked_reward_stops_the_run_and_says_what_to_go_back_to(base: Path, tmp_path: Path) -> None:
+    """The gold reward falls with every look while the proxy rises: the alarm rings within the planned looks."""
+    told = (*TOLD, "looks.every=1", "looks.prompts=30", "looks.alarm.looks=4", "looks.alarm.level=0.2", "fit.steps=4")
+    setup = Setup.of("awm", load(ALGORITHMS["awm"].recipe, None, told), base)
+    looks: list[int] = []
+    rng = np.random.default_rng(0)
+
+    def falling(prompts: object, clips: np.ndarray) -> np.ndarray:  # type: ignore[type-arg]
+        looks.append(0)
+        return -1.0 * len(looks) + 0.1 * rng.standard_normal(len(clips))
+
+    lookout_of = setup._lookout
+
+    def watched(folder: Path):  # type: ignore[no-untyped-def]
+        lookout = lookout_of(folder)
+        lookout.gold = falling
+        lookout.proxy = lambda prompts, clips: len(looks) + rng.standard_normal(len(clips))
+        return lookout
+
+    object.__setattr__(setup, "_lookout", watched)
+    with pytest.raises(HackedError, match=r"at look \d: the gold reward has fallen by .*\[.*looks/0"):
+        setup.run(tmp_path)
+    assert 2 <= len(looks) <= 4
+    assert Generator.load(tmp_path / "looks" / "0" / "generator.safetensors").card["step"] == 0
+    assert (tmp_path / "looks.csv").read_text().startswith("look,prompt,gold,proxy\n0,")
+
+
+def test_a_run_that_is_well_is_looked_at_and_goes_on(base: Path, tmp_path: Path) -> None:
+    told = (*TOLD, "looks.every=2", "looks.prompts=30", "fit.steps=4")
+    recipe = load(ALGORITHMS["awm"].recipe, None, told)
+    looked = Setup.of("awm", recipe, base).run(tmp_path / "looked")
+    assert sorted(path.name for path in (tmp_path / "looked" / "looks").iterdir()) == ["0", "1"]
+    blind = load(ALGORITHMS["awm"].recipe, None, (*TOLD, "fit.steps=4"))
+    unlooked = Setup.of("awm", blind, base).run(tmp_path / "unlooked")
+    one, other = (Generator.load(one.path).network.state_dict() for one in (looked, unlooked))
+    assert all(torch.equal(one[name], other[name]) for name in one)  # a look changes nothing
+
+
+def test_a_round_that_nothing_of_can_be_scored_stops_the_run() -> None:
+    rollouts = RolloutSettings(prompts=2, group=3, steps=3)
+    objective = online(Awm(AwmSettings()), lambda prompts, clips: np.full(len(clips), np.nan), rollouts)
+    with pytest.raises(NoRewardError, match="none of the samples of round 0"):
+        objective(0)
+
+
+def test_what_is_drawn_next_is_drawn_while_the_last_is_scored() -> None:
+    """The reward of the first block waits until the second is being drawn: in turn, it would wait for ever."""
+    drawing = threading.Event()
+
+    class Watched(GaussianPolicy):
+        drawn = 0
+
+        def clips(self, latents: torch.Tensor) -> torch.Tensor:
+            self.drawn += 1
+            if self.drawn == 2:
+                drawing.set()
+            return super().clips(latents)
+
+    def patient(prompts: object, clips: np.ndarray) -> np.ndarray:  # type: ignore[type-arg]
+        assert drawing.wait(timeout=20)
+        return near((0.8, -0.6))([], clips)
+
+    rollouts = RolloutSettings(prompts=4, group=3, steps=3, batch=2)
+    _, watched = online(Awm(AwmSettings()), patient, rollouts, policy=Watched())(0)
+    assert watched["reward_mean"].isfinite()
+
+
+def test_metrics_and_samples_go_to_tensorboard_and_to_the_folder(base: Path, tmp_path: Path) -> None:
+    pytest.importorskip("tensorboard", reason="pip install 'palate[align]'")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    told = (*ROUNDS, "show_every=4", "fit.steps=6")
+    Setup.of("awm", load(ALGORITHMS["awm"].recipe, None, told), base).run(tmp_path / "run")
+    seen = EventAccumulator(str(tmp_path / "run" / "run"))
+    seen.Reload()
+    losses = [line["loss"] for line in read(tmp_path / "run" / "metrics.jsonl")]
+    assert [event.value for event in seen.Scalars("loss")] == pytest.approx(losses)
+    assert {event.step for name in seen.Tags()["images"] for event in seen.Images(name)} == {0, 4}
+    shown = sorted(str(path.relative_to(tmp_path / "run" / "samples")) for path in (tmp_path / "run").rglob("*.mp4"))
+    assert shown == [f"step-00000{step}/{place}.mp4" for step in (0, 4) for place in range(3)]

@@ -84,6 +84,26 @@ def train(
     report(as_json, "\n".join(lines), facts)
 
 
+@reward.command("import")
+@json_option
+@click.argument("folder", type=click.Path(path_type=Path))
+@click.option("--out", type=click.Path(path_type=Path), required=True, help="the checkpoint to write")
+@settings_options
+def import_reward(as_json: bool, folder: Path, out: Path, recipe: Path | None, overrides: tuple[str, ...]) -> None:
+    """Take over the published KwaiVGI/VideoReward, from FOLDER; settings are `base` and `template`."""
+    from palate.config import load
+    from rewards.video_reward import vlm_encoder
+    from rewards.vlm_question import VlmSettings
+
+    vlm_encoder()
+    from rewards.videoalign import load_published
+
+    made = load_published(folder, load(VlmSettings, recipe, overrides))
+    checkpoint = made.save(out)
+    facts = {"checkpoint": checkpoint, "path": str(out), "axes": made.axes}
+    report(as_json, f"{out} scores {', '.join(made.axes)} ({checkpoint[:12]})", facts)
+
+
 @reward.command()
 @store_option
 @json_option

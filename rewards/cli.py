@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from rewards.pairs import PairSet
 
 AXES = "motion_quality,overall,prompt_following,visual_quality"
+AT_ONCE = 32  # samples decoded and scored together
 reward_option = click.option(
     "--reward", "path", type=click.Path(path_type=Path), required=True, help="a checkpoint of `palate reward train`"
 )
@@ -84,6 +85,28 @@ def train(
     report(as_json, "\n".join(lines), facts)
 
 
+@reward.command()
+@settings_options
+def serve(recipe: Path | None, overrides: tuple[str, ...]) -> None:
+    """Score over HTTP for other machines: the rewards of a recipe, and `serve.port` and the like.
+
+    The other machine names it in its own recipe: kind = "remote", url, and the columns with their units.
+    """
+    from palate.config import load
+    from palate.errors import ConfigError
+    from rewards.configured import ServeRecipe
+
+    settings = load(ServeRecipe, recipe, overrides)
+    try:
+        import uvicorn
+
+        from rewards.serve import Service
+    except ImportError as error:
+        raise ConfigError(f"serving needs starlette and uvicorn ({error})", "pip install 'palate[serve]'") from error
+    app = Service(settings.build(), settings.serve).app()
+    uvicorn.run(app, host=settings.serve.host, port=settings.serve.port, log_level="warning")
+
+
 @reward.command("import")
 @json_option
 @click.argument("folder", type=click.Path(path_type=Path))
@@ -107,31 +130,52 @@ def import_reward(as_json: bool, folder: Path, out: Path, recipe: Path | None, o
 @reward.command()
 @store_option
 @json_option
-@reward_option
+@click.option("--reward", "path", type=click.Path(path_type=Path), help="a checkpoint of `palate reward train`, or:")
 @click.option("--system", required=True, help="whose samples to score")
-@click.option("--raw", is_flag=True, help="logits, instead of standard deviations of the calibration videos")
-def score(store: str, as_json: bool, path: Path, system: str, raw: bool) -> None:
-    """Score every sample of a system; a sample that cannot be scored is a row with the reason."""
-    from palate.errors import DataError
+@click.option("--raw", is_flag=True, help="a checkpoint's logits, not standard deviations of its calibration videos")
+@settings_options
+def score(
+    store: str,
+    as_json: bool,
+    path: Path | None,
+    system: str,
+    raw: bool,
+    recipe: Path | None,
+    overrides: tuple[str, ...],
+) -> None:
+    """Score every sample of a system by a checkpoint, or by the rewards of a recipe.
+
+    A sample that cannot be scored is a row with the reason.
+    """
+    from palate.config import load
+    from palate.errors import ConfigError, DataError
     from palate.records import Case, Sample, Score
     from palate.store import Store
-    from rewards.reward import Answer
+    from rewards.configured import RewardsRecipe
+    from rewards.reward import Answer, Reward, columns_of
     from rewards.video_reward import VideoReward
 
+    if (path is None) == (recipe is None):
+        raise ConfigError("one thing to score with is needed", "give --reward or --recipe")
     with Store(store, create=False) as record:
         samples = list(record.select(Sample, system=system))
         if not samples:
             raise DataError(f"{record.name} has no samples of {system}", "check the name, or make some")
-        model = VideoReward.load(path, standardise=not raw)
-        model.name = f"video_reward.{model.checkpoint[:12]}"
+        rewards: tuple[Reward, ...]
+        if path:
+            model = VideoReward.load(path, standardise=not raw)
+            model.name = f"video_reward.{model.checkpoint[:12]}"
+            rewards = (model,)
+        else:
+            rewards = load(RewardsRecipe, recipe, overrides).build()
         prompts = {case.id: case.prompt for case in record.select(Case, id=sorted({one.case for one in samples}))}
         rows: list[Score] = []
-        for start in range(0, len(samples), model.batch):
-            part = samples[start : start + model.batch]
+        for start in range(0, len(samples), AT_ONCE):
+            part = samples[start : start + AT_ONCE]
             shown = [one for one in part if one.media]
             videos = [record.media.video(one.media) for one in shown if one.media]
             answers = [Answer(prompts[one.case], video.frames, video.fps) for one, video in zip(shown, videos)]
-            for column in model.score(answers):
+            for column in columns_of(rewards, answers):
                 rows += column.scores([one.id for one in shown])
                 rows += [
                     Score(sample=one.id, scorer=column.name, failure=one.failure or "it has no video")

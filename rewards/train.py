@@ -50,7 +50,8 @@ class RewardRecipe(Settings):
     from: which of two videos people prefer, or how many stars they gave each. `prompts` a step, each with all its
     pairs. Every `every` steps the validation prompts are asked; `patience` times without a gain end the run. `k` is
     Rao and Kupper's k or Davidson's nu, as `ties` says; 0 learns it, an axis its own. `margin` is the lead in logits
-    that is asked for where ties are left out.
+    that is asked for where ties are left out. `noised` is the share of a step's prompts whose videos are all put under
+    the same noise, so that the reward can guide a sampler (rewards/guidance.py).
     """
 
     seed: int = 0
@@ -64,6 +65,7 @@ class RewardRecipe(Settings):
     ties: Literal["none"] | Ties = "rao_kupper"
     k: float = Field(default=0.0, ge=0)
     margin: float = Field(default=0.0, ge=0)
+    noised: float = Field(default=0.0, ge=0, le=1)
     validation: float = 0.1
     test: float = 0.1
     every: int = 50
@@ -145,7 +147,7 @@ class Comparing:
         whole = sum(self._size(self.rows_of(self._due(step, rank))) for rank in range(self.world))
         rows = self.rows_of(self.due(step))
         used = self._used(rows)
-        scores = (self.shared or self.learner)([self.prepared(row) for row in used])
+        scores = (self.shared or self.learner)([self._seen(row, step) for row in used])
         self.encoded += len(used)
         # Every process has the same `whole`, and processes' gradients are averaged: hence times their number.
         loss = self._cost(scores, used, rows) * self.world / max(whole, 1e-9)
@@ -197,6 +199,17 @@ class Comparing:
         if self.recipe.ties == "none":
             return weight * bradley_terry(lead, shares, self.recipe.margin)
         return weight * with_ties(lead, shares, self.learner.t, self.recipe.ties)
+
+    def _seen(self, row: int, step: int) -> Any:
+        """A video as this step shows it: a function of step and prompt."""
+        plain = self.prepared(row)
+        if not self.recipe.noised:
+            return plain
+        seed = content_hash([self.recipe.seed, step, self.pairs.videos[row].prompt])
+        rng = torch.Generator().manual_seed(int(seed[:15], 16))
+        if float(torch.rand((), generator=rng)) >= self.recipe.noised:
+            return plain
+        return self.learner.encoder.noised(plain, rng)
 
     def _prepared(self, row: int) -> Any:
         return self.learner.encoder.prepare(self.pairs.videos[row].answer())

@@ -251,6 +251,23 @@ def test_ratings_are_learned_by_regression_where_there_are_any(pairs: PairSet, t
         Comparing(Learner(encoder(), told), pairs, AXES, told)
 
 
+def test_a_reward_for_guidance_sees_all_videos_of_a_prompt_under_one_noise(pairs: PairSet) -> None:
+    told = recipe(noised=0.5)
+    learning = Comparing(Learner(encoder(), told), pairs, AXES, told)
+    times = []
+    for step in range(40):
+        rows = learning.rows_of(learning.due(step)[:1])
+        seen = [learning._seen(int(row), step) for row in np.unique([pairs.first[rows], pairs.second[rows]])]
+        assert len({float(t) for *_, t in seen}) == 1
+        times.append(float(seen[0][2]))
+        plain = [learning.prepared(int(row)) for row in np.unique([pairs.first[rows], pairs.second[rows]])]
+        noise = [(x - (1 - t) * x0) for (x, _, t), (x0, *_) in zip(seen, plain)]
+        torch.testing.assert_close(noise[0], noise[1], atol=1e-4, rtol=1e-3)
+    assert 10 <= times.count(0.0) <= 30
+    assert max(times) > 0.8
+    assert learning(0)[0] == learning(0)[0]
+
+
 def test_the_record_becomes_pairs_with_every_vote(tmp_path: Path) -> None:
     with Store(str(tmp_path / "p.db")) as store:
         case = Case(suite="s", prompt="p")

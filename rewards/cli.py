@@ -86,6 +86,58 @@ def train(
 
 
 @reward.command()
+@store_option
+@json_option
+@click.option("--study", required=True, help="whose comparisons to judge")
+@click.option("--axis", default="overall", show_default=True)
+@settings_options
+def judge(store: str, as_json: bool, study: str, axis: str, recipe: Path | None, overrides: tuple[str, ...]) -> None:
+    """Let a vision-language model judge a study's pairs in both orders; `model` names it, and it may abstain.
+
+    Its judgements are marked as a machine's. What it has judged before is not asked again.
+    """
+    from tqdm import tqdm
+
+    from models.weights import device_of
+    from palate.config import load
+    from palate.errors import ConfigError, DataError
+    from palate.records import Case, Comparison, Judgement, Sample
+    from palate.store import Store
+    from rewards.pairs import Shown
+
+    try:
+        from rewards.judge import JudgeSettings, LocalJudge, Opinion, opinion
+    except ImportError as error:
+        raise ConfigError(f"a judge needs transformers ({error})", "pip install 'palate[judge]'") from error
+    settings = load(JudgeSettings, recipe, overrides)
+    with Store(store, create=False) as record:
+        pairs = list(record.select(Comparison, study=study))
+        if not pairs:
+            raise DataError(f"{record.name} has no comparisons of {study}", "check the name, or plan some")
+        done = {one.comparison for one in record.select(Judgement, annotator=f"judge {settings.model}")}
+        samples = {one.id: one for one in record.select(Sample)}
+        prompts = {one.id: one.prompt for one in record.select(Case)}
+        ask = LocalJudge(settings, device_of(settings.device))
+        asked, abstained = 0, 0
+        for pair in tqdm([one for one in pairs if one.id not in done], desc=f"judge {study}"):
+            media = [samples[side].media for side in (pair.candidate, pair.baseline)]
+            if None in media:
+                found = Opinion(None, "a video is missing", ("", ""))
+            else:
+                shown = [Shown(prompts[pair.case], record.media.path(name)).answer() for name in media if name]
+                try:
+                    found = opinion(ask, shown[0], shown[1], axis)
+                except DataError as error:
+                    found = Opinion(None, str(error), ("", ""))
+            record.add([found.judgement(pair, axis, settings)])
+            asked, abstained = asked + 1, abstained + (found.verdict is None)
+    facts = {"judged": asked, "abstained": abstained, "before": len(pairs) - asked}
+    report(
+        as_json, f"{asked} pairs judged, {abstained} without a verdict; {len(pairs) - asked} were judged before", facts
+    )
+
+
+@reward.command()
 @settings_options
 def serve(recipe: Path | None, overrides: tuple[str, ...]) -> None:
     """Score over HTTP for other machines: the rewards of a recipe, and `serve.port` and the like.

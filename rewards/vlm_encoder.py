@@ -1,42 +1,25 @@
 """Scores of real videos by a vision-language model of transformers: Qwen2-VL, Qwen2.5-VL or Qwen3-VL.
 
 The language model learns through LoRA and the axes' tokens through rows of their own (peft), so a checkpoint holds
-these and the heads, and names the base that they belong to. A video goes in as a video on every machine: the library
-makes patches of its frames as images, which needs no torchvision, and frames that share a patch are joined here. So a
-score does not depend on what is installed.
+these and the heads, and names the base that they belong to.
 """
 
 import hashlib
-from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
-from jaxtyping import Float
 from peft import LoraConfig, get_peft_model
 from torch import Tensor, nn
-from torch.nn.utils.rnn import pad_sequence
-from transformers import AutoImageProcessor, AutoModel, AutoTokenizer
+from transformers import AutoModel
 
-from palate.errors import CheckpointError, DataError
-from palate.media import pick_frames
+from palate.errors import CheckpointError
 from palate.records import Axis
 from rewards.encoder import AxisScores, Encoder
 from rewards.reward import Answer
 from rewards.vlm_question import VlmSettings, filled, template_of, token
+from rewards.vlm_video import Asked, Eye
 
-FAMILIES = ("qwen2_vl", "qwen2_5_vl", "qwen3_vl")
 LAYERS = r".*language_model\..*\.(q|k|v|o|gate|up|down)_proj"
-VIDEO = 2  # transformers' number for tokens of a video
-
-
-@dataclass(frozen=True)
-class Watched:
-    """A question as tokens, and the patches of its video. grid: (time, height, width) in patches."""
-
-    ids: list[int]
-    patches: Float[Tensor, "patches values"]
-    grid: tuple[int, int, int]
 
 
 class VlmEncoder(Encoder):
@@ -48,22 +31,19 @@ class VlmEncoder(Encoder):
         super().__init__()
         self.axes, self.settings, self.template = axes, settings, template_of(settings, axes)
         try:
-            self.tokenizer: Any = AutoTokenizer.from_pretrained(settings.base)
-            self.images: Any = AutoImageProcessor.from_pretrained(settings.base)
             model: Any = AutoModel.from_pretrained(settings.base, dtype="auto")
+            self.eye = Eye(settings.base, model.config, settings.fps, settings.frame_pixels)
         except (OSError, ValueError) as error:
             said = " ".join(str(error).split())[:200]
             raise CheckpointError(
                 f"{settings.base} is no vision-language model ({said})", "give one's folder"
             ) from error
-        self.config = model.config
-        if self.config.model_type not in FAMILIES:
-            raise CheckpointError(f"{settings.base} is a {self.config.model_type}", f"give a {', '.join(FAMILIES)}")
         self.base_hash = _hash(model)
-        self.tokenizer.add_tokens([token(axis) for axis in axes], special_tokens=True)
-        self.axis_ids: list[int] = self.tokenizer.convert_tokens_to_ids([token(axis) for axis in axes])
-        if len(self.tokenizer) > model.get_input_embeddings().num_embeddings:
-            model.resize_token_embeddings(len(self.tokenizer))
+        words = self.eye.tokenizer
+        words.add_tokens([token(axis) for axis in axes], special_tokens=True)
+        self.axis_ids: list[int] = words.convert_tokens_to_ids([token(axis) for axis in axes])
+        if len(words) > model.get_input_embeddings().num_embeddings:
+            model.resize_token_embeddings(len(words))
         lora = LoraConfig(
             r=settings.rank,
             lora_alpha=settings.alpha,
@@ -72,59 +52,24 @@ class VlmEncoder(Encoder):
         )
         self.model: Any = get_peft_model(model, lora)
         model.visual.requires_grad_(settings.vision)
-        self.heads = nn.Parameter(0.02 * torch.randn(len(axes), self.config.text_config.hidden_size))
+        self.heads = nn.Parameter(0.02 * torch.randn(len(axes), model.config.text_config.hidden_size))
         # What is frozen is the base's, and no part of this network's state.
         self.register_state_dict_post_hook(_drop_frozen)
         self.register_load_state_dict_post_hook(_miss_no_frozen)
 
-    def prepare(self, answer: Answer) -> Watched:
+    def prepare(self, answer: Answer) -> Asked:
         """Frames at the settings' rate. Raises DataError for a prompt with a control token of the model in it."""
-        if spoken := [one for one in self.tokenizer.get_added_vocab() if one in answer.prompt]:
-            raise DataError(f"the prompt holds {spoken[0]}", "take it out: the model reads that as a command")
-        times = np.arange(len(answer.frames)) / answer.fps
-        chosen = pick_frames(times, self.settings.fps)
-        joined = self.images.temporal_patch_size
-        chosen = np.concatenate([chosen, chosen[-1:].repeat(-len(chosen) % joined)])
-        most = {"shortest_edge": min(28 * 28, self.settings.frame_pixels), "longest_edge": self.settings.frame_pixels}
-        seen = self.images(images=list(answer.frames[chosen]), size=most, return_tensors="pt")
-        _, height, width = seen["image_grid_thw"][0].tolist()
-        grid = (len(chosen) // joined, height, width)
-        # An image is a patch's frame repeated: of each frame that shares a patch its own turn is kept.
-        patches = seen["pixel_values"].unflatten(0, (grid[0], joined, -1)).unflatten(-1, (3, joined, -1))
-        patches = patches.diagonal(dim1=1, dim2=4).movedim(-1, 3).flatten(2).flatten(0, 1)
-        moments = times[chosen].reshape(-1, joined)[:, [0, -1]].mean(axis=1)
-        values = {"video": self._video(grid, moments.tolist()), "prompt": answer.prompt}
-        text = filled(self.template, values | {axis: token(axis) for axis in self.axes})
-        return Watched(self.tokenizer(text, add_special_tokens=False)["input_ids"], patches, grid)
+        prompt = self.eye.checked(answer.prompt)
+        clip = self.eye.clip(answer.frames, answer.fps)
+        values = {"video": clip.text, "prompt": prompt} | {axis: token(axis) for axis in self.axes}
+        return self.eye.asked(filled(self.template, values), clip)
 
-    def _video(self, grid: tuple[int, int, int], moments: list[float]) -> str:
-        """Where the video stands in the text; Qwen3-VL is told each moment in words."""
-        named = ("vision_start_token_id", "video_token_id", "vision_end_token_id")
-        start, video, end = self.tokenizer.convert_ids_to_tokens([getattr(self.config, name) for name in named])
-        length = grid[1] * grid[2] // self.images.merge_size**2
-        if self.config.model_type == "qwen3_vl":
-            return "".join(f"<{moment:.1f} seconds>{start}{video * length}{end}" for moment in moments)
-        return f"{start}{video * (grid[0] * length)}{end}"
-
-    def forward(self, prepared: list[Watched]) -> AxisScores:
-        device = self.heads.device
-        ids = pad_sequence([torch.tensor(one.ids) for one in prepared], batch_first=True).to(device)
-        lengths = torch.tensor([len(one.ids) for one in prepared], device=device)
-        told: dict[str, Any] = {
-            "input_ids": ids,
-            "attention_mask": (torch.arange(ids.shape[1], device=device) < lengths[:, None]).long(),
-            "mm_token_type_ids": VIDEO * (ids == self.config.video_token_id).int(),
-            "pixel_values_videos": torch.cat([one.patches for one in prepared]).to(device),
-            "video_grid_thw": torch.tensor([one.grid for one in prepared], device=device),
-        }
-        if self.config.model_type == "qwen2_5_vl":  # positions are in seconds
-            told["second_per_grid_ts"] = torch.full(
-                (len(prepared),), self.images.temporal_patch_size / self.settings.fps
-            )
+    def forward(self, prepared: list[Asked]) -> AxisScores:
+        told = self.eye.inputs(prepared, self.heads.device)
         hidden = self.model(**told, use_cache=False).last_hidden_state
-        where = ids[:, None] == torch.tensor(self.axis_ids, device=device)[:, None]
+        where = told["input_ids"][:, None] == torch.tensor(self.axis_ids, device=hidden.device)[:, None]
         place = where.int().argmax(dim=-1)  # each token stands there once
-        read = hidden[torch.arange(len(prepared), device=device)[:, None], place]
+        read = hidden[torch.arange(len(prepared), device=hidden.device)[:, None], place]
         return (read.to(self.heads.dtype) * self.heads).sum(dim=-1)
 
     def card(self) -> dict[str, Any]:

@@ -63,15 +63,19 @@ def test_frames_are_picked_by_time_and_patched_as_the_library_patches_a_video(ba
     encoder = VlmEncoder(settings(bases["qwen2_vl"]), AXES)
     clip = video()
     seen = encoder.prepare(Answer("a", clip, 8.0))
-    assert seen.grid[0] == 2  # two seconds, two frames a second, two frames a patch
-    assert torch.equal(seen.patches, encoder.prepare(Answer("a", clip.repeat(3, axis=0), 24.0)).patches)
-    assert encoder.prepare(Answer("a", clip, 16.0)).grid[0] == 1
-    assert encoder.prepare(Answer("a", clip[:1], 8.0)).grid[0] == 1  # the last frame stands in for one that is missing
+    assert seen.clips[0].grid[0] == 2  # two seconds, two frames a second, two frames a patch
+    assert torch.equal(
+        seen.clips[0].patches, encoder.prepare(Answer("a", clip.repeat(3, axis=0), 24.0)).clips[0].patches
+    )
+    assert encoder.prepare(Answer("a", clip, 16.0)).clips[0].grid[0] == 1
+    assert (
+        encoder.prepare(Answer("a", clip[:1], 8.0)).clips[0].grid[0] == 1
+    )  # the last frame stands in for one that is missing
     still = encoder.prepare(Answer("a", clip[:1].repeat(16, axis=0), 8.0))
     plain = Qwen2VLImageProcessorPil(size={"shortest_edge": 28 * 28, "longest_edge": 56 * 56})
     image = plain(images=[clip[0]], return_tensors="pt")["pixel_values"]
-    torch.testing.assert_close(still.patches, image.repeat(2, 1))
-    half = seen.patches.unflatten(-1, (3, 2, -1))  # first frames 0 and 4, then 8 and 12
+    torch.testing.assert_close(still.clips[0].patches, image.repeat(2, 1))
+    half = seen.clips[0].patches.unflatten(-1, (3, 2, -1))  # first frames 0 and 4, then 8 and 12
     for place, frame in ((0, 0), (1, 4)):
         of_frame = plain(images=[clip[frame]], return_tensors="pt")["pixel_values"].unflatten(-1, (3, 2, -1))
         torch.testing.assert_close(half[: len(of_frame), :, place], of_frame[:, :, 0])
@@ -193,8 +197,8 @@ def test_the_published_layout_gives_the_scores_of_its_own_arithmetic(heads: int,
             input_ids=ids,
             attention_mask=torch.ones_like(ids),
             mm_token_type_ids=2 * (ids == plain.config.video_token_id).int(),
-            pixel_values_videos=seen.patches,
-            video_grid_thw=torch.tensor([seen.grid]),
+            pixel_values_videos=seen.clips[0].patches,
+            video_grid_thw=torch.tensor([seen.clips[0].grid]),
         ).last_hidden_state[0]
     head = state["base_model.model.rm_head.weight"].expand(3, -1)
     for place, column in enumerate(found):

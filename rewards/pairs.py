@@ -17,7 +17,7 @@ import numpy as np
 from jaxtyping import Float, Int
 from numpy.typing import NDArray
 
-from palate.errors import DataError, ImportRefusedError
+from palate.errors import ConfigError, DataError, ImportRefusedError
 from palate.media import decode_video
 from palate.records import Axis, Case, Comparison, Preference, Sample, Verdict, content_hash
 from palate.store import Store
@@ -112,6 +112,17 @@ class PairSet:
             votes=self.votes[chosen],
             digest=content_hash([self.digest, np.flatnonzero(chosen).tolist()]),
         )
+
+
+def one_source(
+    store: Store, study: str | None, preferences: str | None, table: Path | None, axes: Sequence[Axis]
+) -> PairSet:
+    """The pairs of a study's votes, of its preferences, or of a table. Raises ConfigError unless one is given."""
+    if sum(source is not None for source in (study, preferences, table)) != 1:
+        raise ConfigError("one source of pairs is needed", "give --study, --preferences or --table")
+    if study:
+        return from_votes(store, study, axes)
+    return from_videoalign(table) if table else from_preferences(store, store.select(Preference, study=preferences))
 
 
 def from_votes(store: Store, study: str, axes: Sequence[Axis], annotators: Collection[str] | None = None) -> PairSet:

@@ -37,10 +37,13 @@ class Brightness:
     def __init__(self, delay: float = 0.0) -> None:
         self.delay, self.batches = delay, []
         self.broken = False
+        self.gate = threading.Event()
+        self.gate.set()
 
     def score(self, answers: Sequence[Answer]) -> tuple[Scored, ...]:
         if self.broken:
             raise ZeroDivisionError("out of memory")
+        self.gate.wait()
         time.sleep(self.delay)
         self.batches.append(len(answers))
         found = [float(one.frames.mean()) or f"{one.prompt} is black" for one in answers]
@@ -90,10 +93,14 @@ def test_a_remote_reward_scores_as_it_does_here_and_many_clients_share_a_batch()
 
 
 def test_a_full_queue_turns_requests_away_and_they_come_back_when_it_says() -> None:
-    here = Brightness(delay=0.3)
+    here = Brightness()
+    here.gate.clear()
     with serving(Service((here,), ServeSettings(batch=1, waiting=2, fill=0))) as url:
         with ThreadPoolExecutor(4) as pool:
             sent = [pool.submit(httpx.post, f"{url}/score", content=packed(answers(9)), timeout=10) for _ in range(4)]
+            while sum(one.done() for one in sent) < 2:
+                time.sleep(0.02)
+            here.gate.set()
             replies = [one.result() for one in sent]
         turned = [one for one in replies if one.status_code == 503]
         assert len(turned) == 2

@@ -108,7 +108,7 @@ def pairs(folder: Path) -> PairSet:
     return PairSet(("visual_quality",), tuple(videos), first, first + 1, np.array(votes), 0, "test")
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", ["qwen2_vl", *(pytest.param(name, marks=pytest.mark.slow) for name in FAMILIES[1:])])
 def test_the_same_training_teaches_it_and_its_checkpoint_holds_what_was_learned(
     bases: dict[str, Path], family: str, tmp_path: Path
 ) -> None:

@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: setup demo test test-slow test-e2e test-load label-studio study align-study perf screenshots check format clean
+.PHONY: setup demo test test-slow test-e2e test-load label-studio study align-study reward-study perf screenshots check format clean
 
 setup: .venv/installed
 
@@ -53,6 +53,10 @@ study: setup
 align-study: setup
 	$(BIN)/python tests/study/gradients.py
 	$(BIN)/python tests/study/algorithms.py
+
+# What a reward of the shapes world learns, against its label ceiling, and what following it too hard does (docs/rewards.md).
+reward-study: setup
+	$(BIN)/python tests/study/learned_reward.py
 
 # Ours beside the peers, in one run and in an environment of its own (.venv-perf), into docs/speed.md; and the
 # dashboards in a browser, on a record of a million votes, into docs/dashboards.md.

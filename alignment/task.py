@@ -10,46 +10,21 @@ from pydantic import Discriminator, Field, Tag
 
 from alignment.scoring import Reward, Rewards
 from alignment.verifier import Verifier, VerifierSettings
-from palate.config import Settings
 from palate.errors import ConfigError
-from rewards import reward as scorers
-from rewards.pixels import PixelReward
-from rewards.remote import RemoteReward
+from rewards.configured import Remote, RewardsRecipe
 from rewards.reward import Answer, Composed, Term
-from rewards.video_reward import VideoReward
 
 
-class PixelSettings(Settings):
-    """Measures of rewards/pixels.py by name, such as `terms."pixels.motion".weight=1`, all in one unit."""
+class MeasuredSettings(RewardsRecipe):
+    """Rewards as lines of a recipe, see rewards/configured.py, and their weighted sum."""
 
-    kind: Literal["pixels"]
+    kind: Literal["measured"]
     terms: dict[str, Term] = Field(min_length=1)
 
-    def scorer(self) -> scorers.Reward:
-        return Composed((PixelReward(tuple(name.removeprefix("pixels.") for name in self.terms)),), self.terms)
-
-
-class LearnedSettings(Settings):
-    """A checkpoint of `palate reward train`; `terms` as `terms."video_reward.overall".weight=1`."""
-
-    kind: Literal["learned"]
-    path: str
-    terms: dict[str, Term] = Field(min_length=1)
-
-    def scorer(self) -> scorers.Reward:
-        return Composed((VideoReward.load(Path(self.path)),), self.terms)
-
-
-class RemoteSettings(Settings):
-    """A server that answers as rewards/remote.py says, asked `tries` times before it counts as dead."""
-
-    kind: Literal["remote"]
-    url: str
-    seconds: float = Field(default=120.0, gt=0)
-    tries: int = Field(default=4, ge=1)
-
-    def scorer(self) -> scorers.Reward:
-        return RemoteReward(self.url, self.seconds, self.tries)
+    def scorer(self) -> Composed:
+        """One that raises when its server is dead: there is nothing to learn from then."""
+        lines = (one.model_copy(update={"fatal": True}) if isinstance(one, Remote) else one for one in self.rewards)
+        return Composed(tuple(one.build() for one in lines), self.terms)
 
 
 def _kind(told: Any) -> str:
@@ -57,11 +32,7 @@ def _kind(told: Any) -> str:
 
 
 RewardSettings = Annotated[
-    Annotated[VerifierSettings, Tag("verifier")]
-    | Annotated[PixelSettings, Tag("pixels")]
-    | Annotated[LearnedSettings, Tag("learned")]
-    | Annotated[RemoteSettings, Tag("remote")],
-    Discriminator(_kind),
+    Annotated[VerifierSettings, Tag("verifier")] | Annotated[MeasuredSettings, Tag("measured")], Discriminator(_kind)
 ]
 
 

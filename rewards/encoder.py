@@ -3,9 +3,11 @@
 from abc import ABC, abstractmethod
 from typing import Any, ClassVar, Self
 
+import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from palate.errors import ConfigError
 from palate.records import Axis
 from rewards.reward import Answer
 
@@ -22,6 +24,10 @@ class Encoder(nn.Module, ABC):
     @abstractmethod
     def prepare(self, answer: Answer) -> Any:
         """What the network sees of an answer. Raises a PalateError that says why it cannot."""
+
+    def noised(self, prepared: Any, rng: torch.Generator) -> Any:
+        """The same video under noise, for a reward that is to guide a sampler. Raises ConfigError: this one cannot."""
+        raise ConfigError(f"a {self.kind} encoder sees no latents", "leave out `noised`")
 
     @abstractmethod
     def forward(self, prepared: list[Any]) -> AxisScores: ...

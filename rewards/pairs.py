@@ -6,6 +6,7 @@ has a label that is no verdict: neither is a tie.
 
 import csv
 import hashlib
+import math
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -16,7 +17,7 @@ import numpy as np
 from jaxtyping import Float, Int
 from numpy.typing import NDArray
 
-from palate.errors import DataError, ImportRefusedError
+from palate.errors import ConfigError, DataError, ImportRefusedError
 from palate.media import decode_video
 from palate.records import Axis, Case, Comparison, Preference, Sample, Verdict, content_hash
 from palate.store import Store
@@ -50,6 +51,7 @@ class PairSet:
         first, second: (pairs,) rows of `videos`; both answer one prompt.
         votes: (pairs, axes, 3) for good (the first is better), same and bad. They may be fractions.
         invalid: labels that were no verdict, and are left out.
+        stars: (videos, axes) people's mean rating of each, 1 to 5, nan where there is none; None if nobody rated any.
         digest: hash of everything that is learned from.
     """
 
@@ -60,6 +62,7 @@ class PairSet:
     votes: Float[NDArray[np.float64], "pairs axes 3"]
     invalid: int
     digest: str
+    stars: Float[NDArray[np.float64], "videos axes"] | None = None
 
     def __len__(self) -> int:
         return len(self.first)
@@ -89,7 +92,12 @@ class PairSet:
         """With these axes, in this order; one that was not judged has no votes."""
         empty = np.zeros((len(self), 3))
         columns = [self.votes[:, self.axes.index(axis)] if axis in self.axes else empty for axis in axes]
-        return replace(self, axes=tuple(axes), votes=np.stack(columns, axis=1))
+        stars = self.stars
+        if stars is not None:
+            unrated = np.full(len(self.videos), np.nan)
+            known = [stars[:, self.axes.index(axis)] if axis in self.axes else unrated for axis in axes]
+            stars = np.stack(known, axis=1)
+        return replace(self, axes=tuple(axes), votes=np.stack(columns, axis=1), stars=stars)
 
     def without_ties(self) -> "PairSet":
         """The same pairs with only the votes for one side."""
@@ -104,6 +112,17 @@ class PairSet:
             votes=self.votes[chosen],
             digest=content_hash([self.digest, np.flatnonzero(chosen).tolist()]),
         )
+
+
+def one_source(
+    store: Store, study: str | None, preferences: str | None, table: Path | None, axes: Sequence[Axis]
+) -> PairSet:
+    """The pairs of a study's votes, of its preferences, or of a table. Raises ConfigError unless one is given."""
+    if sum(source is not None for source in (study, preferences, table)) != 1:
+        raise ConfigError("one source of pairs is needed", "give --study, --preferences or --table")
+    if study:
+        return from_votes(store, study, axes)
+    return from_videoalign(table) if table else from_preferences(store, store.select(Preference, study=preferences))
 
 
 def from_votes(store: Store, study: str, axes: Sequence[Axis], annotators: Collection[str] | None = None) -> PairSet:
@@ -165,7 +184,9 @@ def from_videoalign(table: Path) -> PairSet:
     """A table in the layout of VideoAlign's training set; its videos lie beside it, at `path_A` and `path_B`.
 
     Labels are A, B or same; any other, such as "invalid", is left out and counted. A row that comes twice counts
-    twice. Raises ImportRefusedError for a missing column or video, or a video under two prompts in one pair.
+    twice. Columns such as VQ_stars_A and VQ_stars_B, which are ours, hold people's mean rating of each video, 1 to 5;
+    an empty cell is no rating, and ratings of a video in several rows are averaged.
+    Raises ImportRefusedError for a missing column or video, a rating that is none, or a video against itself.
     """
     try:
         with table.open(newline="", encoding="utf-8") as file:
@@ -182,6 +203,7 @@ def from_videoalign(table: Path) -> PairSet:
     axes = tuple(given.values())
     seen: dict[str, Shown] = {}
     counts: dict[tuple[str, str], NDArray[np.float64]] = defaultdict(lambda: np.zeros((len(axes), 3)))
+    ratings: dict[str, dict[int, list[float]]] = defaultdict(lambda: defaultdict(list))
     invalid = 0
     for line, row in enumerate(rows, start=2):
         names = []
@@ -195,12 +217,25 @@ def from_videoalign(table: Path) -> PairSet:
             raise ImportRefusedError(f"{table} line {line} compares a video with itself", "take that row out")
         swap = names[1] < names[0]
         for place, column in enumerate(given):
+            for name, side in zip(names, "AB"):
+                if stars := row.get(f"{column}_stars_{side}"):
+                    ratings[name][place].append(_rating(stars, f"{table} line {line}"))
             said = VIDEOALIGN_VERDICTS.get(row[column])
             invalid += said is None
             if said:
                 counts[min(names), max(names)][place, KIND[said.swapped if swap else said]] += 1
     content = {name: hashlib.sha256(shown.file.read_bytes()).hexdigest() for name, shown in seen.items()}
-    return _pair_set(axes, seen, counts, invalid, content)
+    return _pair_set(axes, seen, counts, invalid, content, ratings)
+
+
+def _rating(text: str, where: str) -> float:
+    try:
+        stars = float(text)
+    except ValueError:
+        stars = math.nan
+    if not 1 <= stars <= 5:
+        raise ImportRefusedError(f"{where}: {text!r} is no rating", "write 1 to 5, or leave the cell empty")
+    return stars
 
 
 def _pair_set(
@@ -209,11 +244,19 @@ def _pair_set(
     counts: Mapping[tuple[str, str], NDArray[np.float64]],
     invalid: int,
     content: Mapping[str, str | None],
+    ratings: Mapping[str, Mapping[int, Sequence[float]]] | None = None,
 ) -> PairSet:
     pairs, names = sorted(counts), sorted(seen)
+    stars = np.full((len(names), len(axes)), np.nan) if ratings else None
+    if stars is not None and ratings:
+        for index, name in enumerate(names):
+            for place, given in ratings.get(name, {}).items():
+                stars[index, place] = np.mean(given)
     row = {name: index for index, name in enumerate(names)}
     votes = np.stack([counts[pair] for pair in pairs])
-    learned = [axes, [[content[a], content[b], seen[a].prompt] for a, b in pairs], votes.tolist()]
+    learned: list[object] = [axes, [[content[a], content[b], seen[a].prompt] for a, b in pairs], votes.tolist()]
+    if stars is not None:
+        learned.append([str(row) for row in stars.tolist()])  # nan is no JSON
     return PairSet(
         axes,
         tuple(seen[name] for name in names),
@@ -222,4 +265,5 @@ def _pair_set(
         votes,
         invalid,
         content_hash(learned),
+        stars,
     )

@@ -28,7 +28,7 @@ from palate.records import Axis
 from rewards.encoder import AxisScores, Encoder
 from rewards.reward import Answer
 
-Prepared = tuple[Float[Tensor, "tokens channels"], Words]  # latents and the caption's word numbers
+Prepared = tuple[Float[Tensor, "tokens channels"], Words, Tensor]  # latents, the caption's word numbers, flow time
 
 
 class ShapesEncoder(Encoder):
@@ -76,11 +76,17 @@ class ShapesEncoder(Encoder):
                 f"a video of {frames.shape[2]} x {frames.shape[1]}", f"give a multiple of {shapes.SIZE} x {shapes.SIZE}"
             )
         latents = self.codec.encode(torch.from_numpy(clip)[None])[0]
-        return latents, tokens([answer.prompt])[0]
+        return latents, tokens([answer.prompt])[0], torch.tensor(0.0)
+
+    def noised(self, prepared: Prepared, rng: torch.Generator) -> Prepared:
+        """At a time drawn evenly from 0 to 1."""
+        latents, words, _ = prepared
+        t = torch.rand((), generator=rng)
+        return torch.lerp(latents, torch.randn(latents.shape, generator=rng), t), words, t
 
     def forward(self, prepared: list[Prepared]) -> AxisScores:
-        latents, words = (torch.stack(part).to(self.queries.device) for part in zip(*prepared))
-        return self.scores(latents, torch.zeros(len(latents), device=latents.device), words)
+        latents, words, t = (torch.stack(part).to(self.queries.device) for part in zip(*prepared))
+        return self.scores(latents, t, words)
 
     def scores(self, latents: Latents, t: Times, words: Words) -> AxisScores:
         """At flow time t, 0 for a finished video."""

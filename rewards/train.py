@@ -12,11 +12,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812 (the usual name)
 
@@ -28,12 +29,14 @@ from palate.errors import DataError
 from palate.files import whole_file
 from palate.records import Axis, Estimate, content_hash
 from palate.stats.metric import accuracy
+from palate.stats.ties import Ties
 from palate.version import code_version
 from rewards.encoder import BLIND, Encoder
 from rewards.pairs import PairSet
-from rewards.preference import bradley_terry, mean_over, with_ties
+from rewards.preference import bradley_terry, rating, with_ties
 from rewards.shapes_encoder import ShapesEncoder
-from rewards.video_reward import Calibration, VideoReward
+from rewards.video_reward import Calibration, VideoReward, vlm_encoder
+from rewards.vlm_question import VlmSettings
 
 Part = Literal["train", "validation", "test"]
 PARTS: tuple[Part, ...] = ("train", "validation", "test")
@@ -42,22 +45,39 @@ PARTS: tuple[Part, ...] = ("train", "validation", "test")
 class RewardRecipe(Settings):
     """What `palate reward train` is told.
 
-    `prompts` a step, each with all its pairs. Every `every` steps the validation prompts are asked; `patience` times
-    without a gain end the run. `k` is Rao and Kupper's where `ties` is "rao_kupper"; 0 learns it, an axis its own.
+    `face` is the network: "shapes" on the body of a generator, or "vlm" on a vision-language model. `learn` is what
+    from: which of two videos people prefer, or how many stars they gave each. `prompts` a step, each with all its
+    pairs. Every `every` steps the validation prompts are asked; `patience` times without a gain end the run. `k` is
+    Rao and Kupper's k or Davidson's nu, as `ties` says; 0 learns it, an axis its own. `margin` is the lead in logits
+    that is asked for where ties are left out. `noised` is the share of a step's prompts whose videos are all put under
+    the same noise, so that the reward can guide a sampler (rewards/guidance.py).
     """
 
     seed: int = 0
     device: str = "auto"
-    start: str = ""  # the generator whose body the encoder starts from; default: the shipped one
+    face: Literal["shapes", "vlm"] = "shapes"
+    start: str = ""  # the generator whose body a "shapes" encoder starts from; default: the shipped one
     layers: int = 4
+    vlm: VlmSettings = VlmSettings()
+    learn: Literal["preferences", "ratings"] = "preferences"
     prompts: int = 8
-    ties: Literal["none", "rao_kupper"] = "rao_kupper"
-    k: float = 0.0
+    ties: Literal["none"] | Ties = "rao_kupper"
+    k: float = Field(default=0.0, ge=0)
+    margin: float = Field(default=0.0, ge=0)
+    noised: float = Field(default=0.0, ge=0, le=1)
     validation: float = 0.1
     test: float = 0.1
     every: int = 50
     patience: int = 5
     fit: FitSettings = FitSettings(steps=1000, lr=3e-4, warmup=50, weight_decay=0.05, ema=0.98)
+
+    @model_validator(mode="after")
+    def _says_nothing_idle(self) -> Self:
+        if self.margin and self.ties != "none":
+            raise ValueError("a margin goes with ties=none; where ties are modelled, k is what sets sides apart")
+        if self.ties == "rao_kupper" and 0 < self.k <= 1:
+            raise ValueError("Rao and Kupper's k is above 1; 0 learns it")
+        return self
 
 
 def part_of(prompt: str, recipe: RewardRecipe) -> Part:
@@ -83,15 +103,16 @@ class Learner(nn.Module):
     def __init__(self, encoder: Encoder, recipe: RewardRecipe) -> None:
         super().__init__()
         self.encoder = encoder
-        learned = recipe.ties != "none" and not recipe.k
-        self.tie = nn.Parameter(torch.full((len(encoder.axes),), 0.54), requires_grad=learned)
-        if recipe.k:
-            self.tie.data.fill_(float(np.log(np.expm1(np.log(recipe.k)))))
+        self.ties = recipe.ties
+        learned = recipe.learn == "preferences" and recipe.ties != "none" and not recipe.k
+        t = np.log(recipe.k or 2.7)
+        raw = t if recipe.ties == "davidson" else np.log(np.expm1(t))
+        self.tie = nn.Parameter(torch.full((len(encoder.axes),), float(raw)), requires_grad=learned)
 
     @property
-    def log_k(self) -> Tensor:
-        """(axes,) above zero; k = 2.7 to begin with."""
-        return F.softplus(self.tie)
+    def t(self) -> Tensor:
+        """(axes,) the tie parameter of `rewards.preference`: log k, above zero, or log nu."""
+        return self.tie if self.ties == "davidson" else F.softplus(self.tie)
 
     def forward(self, prepared: list[Any]) -> Tensor:
         return self.encoder(prepared)
@@ -117,20 +138,18 @@ class Comparing:
             self.rows.setdefault(prompt, []).append(row)
         self.names = sorted(self.rows)
         self.columns = [self.pairs.axes.index(axis) for axis in self.axes]
+        self.stars = self._ratings() if self.recipe.learn == "ratings" else None
         self.prepared = lru_cache(maxsize=50_000)(self._prepared)
 
     def __call__(self, step: int) -> tuple[Tensor, dict[str, Tensor]]:
-        ours = self.due(step)
-        whole = sum(float(self.pairs.weight[self.rows_of(self._due(step, rank))].sum()) for rank in range(self.world))
-        rows = self.rows_of(ours)
-        used, place = np.unique(np.stack([self.pairs.first[rows], self.pairs.second[rows]]), return_inverse=True)
-        scores = self.learner([self.prepared(row) for row in used])
+        whole = sum(self._size(self.rows_of(self._due(step, rank))) for rank in range(self.world))
+        rows = self.rows_of(self.due(step))
+        used = self._used(rows)
+        scores = self.learner([self._seen(row, step) for row in used])
         self.encoded += len(used)
-        place = torch.from_numpy(place).reshape(2, -1).to(scores.device)
-        lead = scores[place[0]] - scores[place[1]]
         # Every process has the same `whole`, and processes' gradients are averaged: hence times their number.
-        loss = self._likelihood(lead, rows).sum() * self.world / max(whole, 1e-9)
-        return loss, {"nll": loss.detach()}
+        loss = self._cost(scores, used, rows) * self.world / max(whole, 1e-9)
+        return loss, {"loss": loss.detach()}
 
     def due(self, step: int) -> list[str]:
         """This process's prompts of a step."""
@@ -145,13 +164,50 @@ class Comparing:
         order = np.random.default_rng([self.recipe.seed, epoch]).permutation(len(self.names))
         return [self.names[i] for i in order[start * count : (start + 1) * count][rank :: self.world]]
 
+    def _ratings(self) -> NDArray[np.float64]:
+        if self.pairs.stars is None:
+            raise DataError(
+                "nobody rated these videos", "give a table with columns such as VQ_stars_A, or learn=preferences"
+            )
+        return self.pairs.stars[:, self.columns]
+
+    def _used(self, rows: NDArray[np.intp]) -> NDArray[np.intp]:
+        """The videos of these pairs, each once, in order."""
+        return np.unique(np.stack([self.pairs.first[rows], self.pairs.second[rows]])).astype(np.intp)
+
+    def _size(self, rows: NDArray[np.intp]) -> float:
+        """How many votes, or ratings, these pairs have."""
+        if self.stars is not None:
+            return float(np.isfinite(self.stars[self._used(rows)]).sum())
+        return float(self.pairs.weight[rows][:, self.columns].sum())
+
+    def _cost(self, scores: Tensor, used: NDArray[np.intp], rows: NDArray[np.intp]) -> Tensor:
+        """Summed over votes, or ratings, from the scores of the videos in use."""
+        if self.stars is not None:
+            stars = torch.from_numpy(self.stars[used]).to(scores)
+            known = stars.isfinite()
+            return rating(scores[known], stars[known]).sum()
+        first, second = (np.searchsorted(used, side[rows]) for side in (self.pairs.first, self.pairs.second))
+        return self._likelihood(scores[first] - scores[second], rows).sum()
+
     def _likelihood(self, lead: Tensor, rows: NDArray[np.intp]) -> Tensor:
         """(pairs, axes) negative log-likelihood of the votes, by their number."""
         shares = torch.from_numpy(self.pairs.shares[rows][:, self.columns]).to(lead)
         weight = torch.from_numpy(self.pairs.weight[rows][:, self.columns]).to(lead)
         if self.recipe.ties == "none":
-            return weight * bradley_terry(lead, shares)
-        return weight * with_ties(lead, shares, self.learner.log_k, "rao_kupper")
+            return weight * bradley_terry(lead, shares, self.recipe.margin)
+        return weight * with_ties(lead, shares, self.learner.t, self.recipe.ties)
+
+    def _seen(self, row: int, step: int) -> Any:
+        """A video as this step shows it: a function of step and prompt."""
+        plain = self.prepared(row)
+        if not self.recipe.noised:
+            return plain
+        seed = content_hash([self.recipe.seed, step, self.pairs.videos[row].prompt])
+        rng = torch.Generator().manual_seed(int(seed[:15], 16))
+        if float(torch.rand((), generator=rng)) >= self.recipe.noised:
+            return plain
+        return self.learner.encoder.noised(plain, rng)
 
     def _prepared(self, row: int) -> Any:
         return self.learner.encoder.prepare(self.pairs.videos[row].answer())
@@ -167,19 +223,22 @@ class Comparing:
 
     @torch.no_grad()
     def held_out(self) -> float:
-        """Mean negative log-likelihood of a vote on these pairs."""
-        values = torch.from_numpy(self.values())
-        lead = (values[self.pairs.first] - values[self.pairs.second]).to(self.learner.tie)
+        """Mean negative log-likelihood of a vote on these pairs, or mean squared error of a rating."""
         every = np.arange(len(self.pairs))
-        weight = torch.from_numpy(self.pairs.weight[:, self.columns]).to(lead)
-        return float(mean_over(self._likelihood(lead, every) / weight.clamp_min(1e-9), weight))
+        used = self._used(every)
+        scores = torch.from_numpy(self.values()[used]).to(self.learner.tie)
+        return float(self._cost(scores, used, every)) / max(self._size(every), 1e-9)
 
 
 def train(pairs: PairSet, recipe: RewardRecipe, folder: Path, axes: tuple[Axis, ...] = ()) -> VideoReward:
     """Trains (or goes on training) in `folder`; writes `reward.safetensors` there. See `train_encoder`."""
     torch.manual_seed(recipe.seed)
-    start = Path(recipe.start) if recipe.start else SHIPPED
-    encoder = ShapesEncoder.from_generator(start, axes or pairs.axes, BLIND, recipe.layers)
+    axes = axes or pairs.axes
+    if recipe.face == "vlm":
+        encoder: Encoder = vlm_encoder()(recipe.vlm, axes)
+    else:
+        start = Path(recipe.start) if recipe.start else SHIPPED
+        encoder = ShapesEncoder.from_generator(start, axes, BLIND, recipe.layers)
     return train_encoder(encoder, pairs, recipe, folder)
 
 
@@ -236,8 +295,8 @@ def _finished(learner: Learner, checking: Comparing, testing: Comparing, validat
     facts = {
         "step": min((validations.best + 1) * checking.recipe.every, checking.recipe.fit.steps),
         "validations": validations.values,
-        "log_k": dict(zip(testing.axes, learner.log_k.tolist())),
-        "test_nll": testing.held_out(),
+        "t": dict(zip(testing.axes, learner.t.tolist())),
+        "test_loss": testing.held_out(),
         "accuracy": {axis: one.model_dump(mode="json") for axis, one in accuracies(testing).items()},
     }
     return VideoReward(learner.encoder, calibration, facts)

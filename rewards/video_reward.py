@@ -7,19 +7,23 @@ its scores were on the calibration videos, and how clearly people who see equals
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from jaxtyping import Float
 
 from models.weights import Card, file_hash, load_checkpoint, save_checkpoint
-from palate.errors import CheckpointError, PalateError
+from palate.errors import CheckpointError, ConfigError, PalateError
 from palate.records import Axis
 from rewards.encoder import Encoder
 from rewards.pairs import PairSet
 from rewards.reward import Answer, Scored, Unit, standardised
-from rewards.shapes_encoder import ShapesEncoder
+
+if TYPE_CHECKING:
+    from rewards.vlm_encoder import VlmEncoder
+
+INSTALL = "pip install 'palate[vlm]'"
 
 
 @dataclass(frozen=True)
@@ -48,7 +52,7 @@ class VideoReward:
         tensors, card = load_checkpoint(path)
         try:
             axes = tuple(card["axes"])
-            encoder = ENCODERS[card["encoder"]["kind"]].from_card(card["encoder"], axes, tensors)
+            encoder = encoder_class(card["encoder"]["kind"]).from_card(card["encoder"], axes, tensors)
             calibration = {axis: Calibration(**numbers) for axis, numbers in card["calibration"].items()}
         except (KeyError, TypeError, RuntimeError) as error:
             raise CheckpointError(f"{path} holds no reward ({error})", "give one of `palate reward train`") from error
@@ -105,4 +109,21 @@ def score_videos(model: VideoReward, pairs: PairSet) -> Float[np.ndarray, "video
     return values
 
 
-ENCODERS: dict[str, type[Encoder]] = {ShapesEncoder.kind: ShapesEncoder}
+def encoder_class(kind: str) -> type[Encoder]:
+    """Imports no more than the encoder that is asked for. Raises KeyError for an unknown kind."""
+    if kind == "shapes":
+        from rewards.shapes_encoder import ShapesEncoder
+
+        return ShapesEncoder
+    if kind == "vlm":
+        return vlm_encoder()
+    raise KeyError(kind)
+
+
+def vlm_encoder() -> "type[VlmEncoder]":
+    """Raises ConfigError where the libraries that it stands on are not installed."""
+    try:
+        from rewards.vlm_encoder import VlmEncoder
+    except ImportError as error:
+        raise ConfigError(f"a vision-language reward needs peft and transformers ({error})", INSTALL) from error
+    return VlmEncoder

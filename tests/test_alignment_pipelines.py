@@ -25,7 +25,11 @@ from palate.records import Run  # noqa: E402
 from palate.store import Store  # noqa: E402
 
 ROUNDS = ("rollout.prompts=2", "rollout.group=2", "rollout.steps=3", "fit.steps=2", "fit.save_every=2", "trackers=[]")
-REWARD = ("reward.kind=pixels", 'reward.terms={"pixels.sharpness"={weight=0.1}}')
+REWARD = (
+    "reward.kind=measured",
+    'reward.rewards=[{kind="pixels", names=["sharpness"]}]',
+    'reward.terms={"pixels.sharpness"={weight=0.1}}',
+)
 SIZES = {
     "wan": ("generator.height=16", "generator.width=16", "generator.frames=5"),
     "sd3": ("generator.height=64", "generator.width=64"),
@@ -186,7 +190,7 @@ def test_a_dry_run_counts_what_learns_and_what_is_frozen(
 @pytest.mark.parametrize(
     ("told", "says"),
     [
-        (("reward.kind=pixels", 'reward.terms={"pixels.sharpness"={}}'), r"prompts: .*give prompts=FILE"),
+        (REWARD, r"prompts: .*give prompts=FILE"),
         (("prompts=/nowhere.txt", *REWARD), r"prompts: /nowhere\.txt cannot be read"),
         (("generator.lora.targets=['nothing']", *REWARD), r"lora\.targets: no linear layer.*name ends of such as"),
         (("trackers=['nothing']",), "trackers: 'nothing' is none"),

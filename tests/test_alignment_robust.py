@@ -1,13 +1,11 @@
 """What a run meets: a kill, a full disk, a dead reward server, a reward that is hacked; and that it goes on after."""
 
-import json
 import os
 import resource
 import signal
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -34,8 +32,9 @@ from models.pretrain import fit_codec
 from palate.config import load
 from palate.records import Run
 from palate.store import Store
-from rewards.remote import RemoteReward, RewardServerError
-from rewards.reward import Answer
+from rewards.remote import RewardServerError
+from rewards.reward import Scored, Unit
+from rewards.wire import Column, Reply, unpacked
 
 ROUNDS = ("rollout.prompts=2", "rollout.group=3", "rollout.steps=3", "fit.steps=6", "fit.save_every=2", "updates=2")
 TOLD = (*ROUNDS, "trackers=[]", "show_every=0")
@@ -60,18 +59,11 @@ class Server(ThreadingHTTPServer):
 
 class Handler(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
-        import base64
-        import zlib
-
         server: Server = self.server  # type: ignore[assignment]
         server.asked += 1
-        asked = json.loads(self.rfile.read(int(self.headers["content-length"])))
-        rewards: list[float | None] = []
-        for prompt, clip in zip(asked["prompts"], asked["clips"], strict=True):
-            pixels = np.frombuffer(zlib.decompress(base64.b64decode(clip["zlib"])), np.uint8).reshape(clip["shape"])
-            rewards.append(None if "blue" in prompt else float(pixels.mean()) / 255)
-        reasons = ["" if value is not None else "blue is beyond me" for value in rewards]
-        said = json.dumps({"name": "brightness", "rewards": rewards, "reasons": reasons}).encode()
+        answers = unpacked(self.rfile.read(int(self.headers["content-length"])))
+        paid = ["blue is beyond me" if "blue" in one.prompt else float(one.frames.mean()) / 255 for one in answers]
+        said = Reply(columns=(Column.of(Scored.of("brightness", Unit.SHARE, paid)),)).model_dump_json().encode()
         self.send_response(500 if server.dead else 200)
         self.end_headers()
         self.wfile.write(said)
@@ -90,22 +82,7 @@ def server() -> Iterator[Server]:
 
 
 def url(server: Server) -> str:
-    return f"http://127.0.0.1:{server.server_address[1]}/score"
-
-
-def test_a_remote_reward_gives_values_and_reasons_and_dies_by_name(server: Server) -> None:
-    rng = np.random.default_rng(0)
-    frames = rng.integers(0, 256, (2, 4, 6, 3), np.uint8)
-    answers = [Answer("a red circle", frames, 8.0), Answer("a blue circle", frames, 8.0)]
-    (column,) = RemoteReward(url(server)).score(answers)
-    assert column.value[0] == pytest.approx(frames.mean() / 255)
-    assert column.reasons == ("", "blue is beyond me")
-    server.dead = True
-    before, begun = server.asked, time.monotonic()
-    with pytest.raises(RewardServerError, match=r"has not answered 2 times.*500.*start it again"):
-        RemoteReward(url(server), tries=2).score(answers)
-    assert server.asked == before + 2
-    assert time.monotonic() - begun >= 1  # it is given time
+    return f"http://127.0.0.1:{server.server_address[1]}"
 
 
 def test_a_run_whose_reward_server_dies_says_how_to_go_on_and_goes_on_bit_for_bit(
@@ -113,7 +90,8 @@ def test_a_run_whose_reward_server_dies_says_how_to_go_on_and_goes_on_bit_for_bi
 ) -> None:
     prompts, store = tmp_path / "prompts.txt", str(tmp_path / "r.db")
     prompts.write_text("a red circle stays\na green square stays\n")
-    paid = ("reward.kind=remote", f"reward.url={url(server)}", "reward.tries=1", f"prompts={prompts}")
+    line = f'{{kind="remote", url="{url(server)}", tries=1, columns={{brightness="share"}}}}'
+    paid = ("reward.kind=measured", f"reward.rewards=[{line}]", "reward.terms={brightness={}}", f"prompts={prompts}")
     where = ["--weights", str(base), "--store", store]
     whole = [*where, "--out", str(tmp_path / "whole"), *TOLD, *paid]
     CliRunner().invoke(align, ["awm", *whole], catch_exceptions=False)

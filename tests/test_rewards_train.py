@@ -1,5 +1,6 @@
 """Learning a reward from pairs: what it may see, what a step encodes, and that it can be stopped anywhere."""
 
+import dataclasses
 import json
 import os
 import subprocess
@@ -9,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from pydantic import ValidationError
 
 from models.codec import PatchCodec, grid_of
 from models.conditions import LONGEST, VOCABULARY
@@ -141,7 +143,7 @@ def test_it_learns_what_people_saw_says_so_on_its_card_and_comes_back_from_disk(
     tested = split(pairs, told)["test"]
     assert found["value"] > 0.9
     assert found["n"] == (np.abs(tested.label("visual_quality")) == 1).sum()  # ties are not among the ordered
-    assert made.card["test_nll"] < np.log(3)
+    assert made.card["test_loss"] < np.log(3)
     again = VideoReward.load(tmp_path / "reward.safetensors")
     answers = [video.answer() for video in pairs.videos[:3]]
     for ours, theirs in zip(made.score(answers), again.score(answers)):
@@ -198,7 +200,7 @@ def test_it_stops_when_the_held_out_likelihood_no_longer_rises_and_keeps_the_bes
 
 def test_k_is_fixed_or_learned_and_ties_can_be_left_out(pairs: PairSet) -> None:
     fixed = Learner(encoder(), recipe(k=5.0))
-    assert fixed.log_k.exp().tolist() == pytest.approx([5, 5], rel=1e-4)
+    assert fixed.t.exp().tolist() == pytest.approx([5, 5], rel=1e-4)
     assert not fixed.tie.requires_grad
     learned = Learner(encoder(), recipe())
     Comparing(learned, pairs, AXES, recipe())(0)[0].backward()
@@ -206,6 +208,64 @@ def test_k_is_fixed_or_learned_and_ties_can_be_left_out(pairs: PairSet) -> None:
     assert learned.tie.grad[1] != 0
     untied = Comparing(Learner(encoder(), recipe()), pairs, AXES, recipe(ties="none"))
     assert untied.held_out() == pytest.approx(np.log(2), abs=0.01)  # per vote that is no tie, before any learning
+
+
+def test_davidsons_ties_have_a_parameter_of_any_sign_and_a_margin_asks_for_a_lead(pairs: PairSet) -> None:
+    fixed = Learner(encoder(), recipe(ties="davidson", k=0.5))
+    assert fixed.t.tolist() == pytest.approx([np.log(0.5)] * 2)
+    told = recipe(ties="davidson")
+    learned = Learner(encoder(), told)
+    Comparing(learned, pairs, AXES, told)(0)[0].backward()
+    assert learned.tie.grad is not None
+    assert learned.tie.grad[1] != 0
+    rows = np.arange(len(pairs))
+    lead = torch.zeros(len(pairs), 2)
+    cost = Comparing(fixed, pairs, AXES, recipe(ties="davidson", k=0.5))._likelihood(lead, rows).sum()
+    good, same, bad = pairs.votes.sum(axis=(0, 1))  # equals: same with probability nu / (2 + nu)
+    assert float(cost) == pytest.approx(same * np.log(5) + (good + bad) * np.log(2.5), rel=1e-5)
+    pressed = Comparing(Learner(encoder(), recipe()), pairs, AXES, recipe(ties="none", margin=0.57))
+    won = float(pressed._likelihood(lead, rows).sum())
+    assert won == pytest.approx((good + bad) * np.log1p(np.exp(0.57)), rel=1e-5)
+    for idle in ({"ties": "rao_kupper", "margin": 0.5}, {"ties": "rao_kupper", "k": 0.9}):
+        with pytest.raises(ValidationError):
+            RewardRecipe.model_validate(idle)
+
+
+def test_ratings_are_learned_by_regression_where_there_are_any(pairs: PairSet, tmp_path: Path) -> None:
+    stars = np.tile([4.5, 2.0, 2.0], 24)[:, None].repeat(2, axis=1)
+    stars[::7] = np.nan
+    rated = dataclasses.replace(pairs, stars=stars)
+    told = recipe(40, every=40, learn="ratings")
+    learning = Comparing(Learner(encoder(), told), rated, AXES, told)
+    values = torch.from_numpy(learning.values())
+    known = np.isfinite(stars)
+    assert learning.held_out() == pytest.approx(float(((values.numpy() - (stars - 3))[known] ** 2).mean()), rel=1e-5)
+    made = train_encoder(encoder(), rated, told, tmp_path)
+    assert made.card["test_loss"] < 0.85 * np.nanvar(stars)  # of the best constant: 1
+    assert made.card["accuracy"]["visual_quality"]["value"] > 0.9
+    reordered = rated.on(("visual_quality", "prompt_following"))
+    assert reordered.stars is not None
+    assert np.isnan(reordered.stars[:, 1]).all()
+    assert np.array_equal(reordered.stars[:, 0], stars[:, 1], equal_nan=True)
+    with pytest.raises(DataError, match="nobody rated"):
+        Comparing(Learner(encoder(), told), pairs, AXES, told)
+
+
+def test_a_reward_for_guidance_sees_all_videos_of_a_prompt_under_one_noise(pairs: PairSet) -> None:
+    told = recipe(noised=0.5)
+    learning = Comparing(Learner(encoder(), told), pairs, AXES, told)
+    times = []
+    for step in range(40):
+        rows = learning.rows_of(learning.due(step)[:1])
+        seen = [learning._seen(int(row), step) for row in np.unique([pairs.first[rows], pairs.second[rows]])]
+        assert len({float(t) for *_, t in seen}) == 1
+        times.append(float(seen[0][2]))
+        plain = [learning.prepared(int(row)) for row in np.unique([pairs.first[rows], pairs.second[rows]])]
+        noise = [(x - (1 - t) * x0) for (x, _, t), (x0, *_) in zip(seen, plain)]
+        torch.testing.assert_close(noise[0], noise[1], atol=1e-4, rtol=1e-3)
+    assert 10 <= times.count(0.0) <= 30
+    assert max(times) > 0.8
+    assert learning(0)[0] == learning(0)[0]
 
 
 def test_the_record_becomes_pairs_with_every_vote(tmp_path: Path) -> None:
@@ -267,6 +327,16 @@ def test_videoaligns_table_is_read_as_it_is(tmp_path: Path) -> None:
     assert np.isnan(one.label("visual_quality")).all()
     (tmp_path / "t.csv").write_text(rows[0] + "\n" + rows[1].replace("example_1_A", "example_9_A"))
     with pytest.raises(ImportRefusedError, match="line 2: there is no video"):
+        from_videoalign(tmp_path / "t.csv")
+    head, row = f"{rows[0]},VQ_stars_A,VQ_stars_B", rows[1]
+    (tmp_path / "t.csv").write_text(f"{head}\n{row},4,\n{row},5,2.5\n")
+    read = from_videoalign(tmp_path / "t.csv")
+    stars = {video.file.name: line.tolist() for video, line in zip(read.videos, read.stars)}  # type: ignore[arg-type]
+    assert stars["example_1_A.mp4"] == pytest.approx([4.5, np.nan, np.nan], nan_ok=True)
+    assert stars["example_1_B.mp4"][0] == 2.5
+    assert read.digest != from_videoalign(VIDEOALIGN / "example.csv").digest
+    (tmp_path / "t.csv").write_text(f"{head}\n{row},six,\n")
+    with pytest.raises(ImportRefusedError, match="line 2: 'six' is no rating"):
         from_videoalign(tmp_path / "t.csv")
     (tmp_path / "t.csv").write_text("a,b\n1,2\n")
     with pytest.raises(ImportRefusedError, match="lacks a column"):

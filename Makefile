@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: setup demo test test-slow test-e2e test-load label-studio study align-study reward-study perf screenshots check format clean
+.PHONY: setup demo test test-slow test-e2e test-load label-studio study align-study reward-study enhancer-study perf screenshots check format clean
 
 setup: .venv/installed
 
@@ -57,6 +57,13 @@ align-study: setup
 # What a reward of the shapes world learns, against its label ceiling, and what following it too hard does (docs/rewards.md).
 reward-study: setup
 	$(BIN)/python tests/study/learned_reward.py
+
+# The prompt enhancer from nothing: SFT, RL, and RL on half of the reward; then what each does to videos, into
+# docs/enhancer.md (hours of one core).
+enhancer-study: setup
+	$(BIN)/palate align prompt --out runs/enhancer
+	$(BIN)/palate align prompt --base runs/enhancer/sft --out runs/enhancer-hacked sft.steps=0 rl.weights.factual=0.0 rl.weights.video=0.0
+	$(BIN)/python tests/study/enhancer.py --sft runs/enhancer/sft --rl runs/enhancer/rl --runs runs/enhancer runs/enhancer-hacked
 
 # Ours beside the peers, in one run and in an environment of its own (.venv-perf), into docs/speed.md; and the
 # dashboards in a browser, on a record of a million votes, into docs/dashboards.md.

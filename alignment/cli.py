@@ -61,6 +61,35 @@ def dpo(
     report(as_json, f"{path} is aligned on {len(chosen)} preferences ({aligned.checkpoint[:12]})", facts)
 
 
+@align.command()
+@store_option
+@json_option
+@click.option("--base", help="a language model of transformers; default: a tiny one from nothing, for the shapes world")
+@out_option
+@settings_options
+def prompt(
+    store: str, as_json: bool, base: str | None, out: Path, recipe: Path | None, overrides: tuple[str, ...]
+) -> None:
+    """SFT and then GRPO of the language model that rewrites prompts. Run it again to go on after a stop.
+
+    KEY=VALUE sets the stages, such as rl.steps=0, or sft.steps=0 to begin RL with --base as it is.
+    """
+    from palate.config import load
+    from palate.errors import ConfigError
+
+    try:
+        from alignment.algorithms.prompt import PromptRecipe, Training
+    except ImportError as error:
+        raise ConfigError(f"training an enhancer needs trl ({error})", "pip install 'palate[enhancer]'") from error
+    from palate.store import Store
+
+    training = Training(load(PromptRecipe, recipe, overrides), out, base)
+    with Store(store) as record:
+        path, run = training.recorded()
+        record.add([run])
+    report(as_json, f"{path} is trained ({run.outputs[0][:12]})", {"checkpoint": run.outputs[0], "path": str(path)})
+
+
 def _online(kind: str, about: str) -> None:
     """Adds the command of an online algorithm (alignment/recipe.py)."""
 

@@ -21,8 +21,17 @@ def tokens(captions: Sequence[str]) -> Words:
     return torch.tensor([_numbers(caption) for caption in captions])
 
 
+def understood(text: str) -> str:
+    """The words of any text that the model knows, as many as it takes: what is left of a prompt that is no caption."""
+    return " ".join([word for word in _words(text) if word in _INDEX][:LONGEST])
+
+
+def _words(text: str) -> list[str]:
+    return [word for word in re.findall(r"[^\W\d_]+", text.lower()) if word not in FILLER]
+
+
 def _numbers(caption: str) -> list[int]:
-    words = [word for word in re.findall(r"[^\W\d_]+", caption.lower()) if word not in FILLER]
+    words = _words(caption)
     unknown = [word for word in words if word not in _INDEX]
     if unknown:
         raise DataError(f"the word {unknown[0]!r} in {caption!r}", "this generator knows only the words of its world")

@@ -152,7 +152,11 @@ WORDS: tuple[str, ...] = (
 
 def split_of(scene: Scene) -> Split:
     """One scene in five is held out, by the hash of its meaning."""
-    return "heldout" if hashlib.sha256(scene.meaning.encode()).digest()[0] < 51 else "train"
+    return split_of_meaning(scene.meaning)
+
+
+def split_of_meaning(meaning: str) -> Split:
+    return "heldout" if hashlib.sha256(meaning.encode()).digest()[0] < 51 else "train"
 
 
 def draw_scene(rng: np.random.Generator, split: Split, families: Sequence[Family] = FAMILIES) -> Scene:

@@ -23,7 +23,7 @@ from palate.media import MediaFolder, Video
 from palate.records import Case, Record, Sample, Score, content_hash
 from palate.store import Store
 
-CHUNK = 32
+CHUNK = 64
 SCALE = 4  # each pixel of a small world is shown this large, so that people can see it and no codec blurs it
 REASON = 500  # characters of a failure's reason that are kept
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 @click.command()
 @click.argument("prompt", required=False)
 @click.option(
-    "--model", required=True, help="a language model of transformers with a chat template: a folder or a name"
+    "--model", help="a language model of transformers with a chat template; by default the shapes world's, shipped"
 )
 @click.option("--suite", help="rewrite the prompts of a suite instead, as JSON lines")
 @split_option
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 @json_option
 def enhance(
     prompt: str | None,
-    model: str,
+    model: str | None,
     suite: str | None,
     split: str,
     count: int | None,
@@ -55,14 +55,17 @@ def enhance(
     return _suite(enhancer, suite, split, count, seed, out, store, as_json)
 
 
-def _loaded(model: str) -> "Enhancer":
+def _loaded(model: str | None) -> "Enhancer":
     from palate.errors import ConfigError
 
     try:
-        from models.enhancer import Enhancer
+        from transformers.utils.logging import disable_progress_bar
+
+        from models.enhancer import SHIPPED_ENHANCER, Enhancer
     except ImportError as error:
         raise ConfigError(f"a language model needs transformers ({error})", "pip install 'palate[enhancer]'") from error
-    return Enhancer(model)
+    disable_progress_bar()
+    return Enhancer(model or SHIPPED_ENHANCER)
 
 
 def _suite(

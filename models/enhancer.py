@@ -31,6 +31,7 @@ from palate.prompt import CHARACTERS, Prompt, parse
 from palate.records import content_hash
 
 THINK = ("<think>", "</think>")
+SHIPPED_ENHANCER = Path(__file__).parent / "shipped" / "enhancer"  # of the shapes world
 BATCH = 32
 SYSTEM = (
     "You rewrite a user's prompt for a video generator. First think inside <think></think>: what is asked, what is "

@@ -1,11 +1,12 @@
 """Does the prompt enhancer make better videos? Requests of held-out meaning, by kind: docs/enhancer.md.
 
     palate align prompt --out runs/enhancer
-    python tests/study/enhancer.py --sft runs/enhancer/sft --rl runs/enhancer/rl --runs runs/enhancer
+    python tests/study/enhancer.py                                                           # the shipped model
+    python tests/study/enhancer.py --models SFT=runs/enhancer/sft RL=runs/enhancer/rl --runs runs/enhancer
 
-Every wish is drawn three times from the same noise: from the request as it is (the words that the generator knows, in
-their order), from the rewrite after SFT, and from that after RL. The verifier says which of the facts that were asked
-the video shows, and simulated people compare the videos blind.
+Every wish is drawn from the same noise: from the request as it is (the words that the generator knows, in their order),
+and from the rewrite of each model. The verifier says which of the facts that were asked the video shows, and simulated
+people compare the videos blind.
 """
 
 import argparse
@@ -13,6 +14,7 @@ import json
 import tomllib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +22,7 @@ import numpy as np
 from alignment.prompt_reward import Similarity, factual, good_prompts, plausibility, richness
 from annotation.simulate import Population, Taste
 from models.conditions import tokens, understood
-from models.enhancer import Enhanced, Enhancer
+from models.enhancer import SHIPPED_ENHANCER, Enhanced, Enhancer
 from models.generator import Generator, SamplerSettings
 from models.weights import SHIPPED
 from palate import shapes
@@ -49,8 +51,9 @@ class Drawn:
 
 def main() -> None:
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    options.add_argument("--sft", type=Path, required=True, help="the model before RL")
-    options.add_argument("--rl", type=Path, required=True, help="the model after RL")
+    options.add_argument(
+        "--models", nargs="+", metavar="NAME=FOLDER", default=["shipped"], help="each is compared with the one before"
+    )
     options.add_argument("--runs", type=Path, nargs="*", default=[], help="folders of RL runs, for the curves")
     options.add_argument("--each", type=int, default=48, help="wishes of each kind")
     options.add_argument("--curve", type=int, default=12, help="the same for each point of a curve")
@@ -58,13 +61,14 @@ def main() -> None:
     told = options.parse_args()
     generator = Generator.load_for_worker(SHIPPED)
     wishes = held_out(told.each, told.seed)
-    rewritten = {
-        "SFT": Enhancer(told.sft, "cpu").enhance(texts(wishes)),
-        "RL": Enhancer(told.rl, "cpu").enhance(texts(wishes)),
-    }
+    models = {name: Path(folder) if folder else SHIPPED_ENHANCER for name, _, folder in map(parted, told.models)}
+    rewritten = {name: Enhancer(path, "cpu").enhance(texts(wishes)) for name, path in models.items()}
     arms = {"as asked": drawn(generator, wishes, texts(wishes))}
     arms |= {name: drawn(generator, wishes, [one.rewrite for one in each]) for name, each in rewritten.items()}
-    curves = [curve(folder, told.sft, generator, held_out(told.curve, told.seed + 1)) for folder in told.runs]
+    curves = [
+        curve(folder, next(iter(models.values())), generator, held_out(told.curve, told.seed + 1))
+        for folder in told.runs
+    ]
     lines = [
         *opening(told, wishes),
         *scores(wishes, arms),
@@ -74,6 +78,16 @@ def main() -> None:
     ]
     OUT.write_text("\n".join(lines))
     print("\n".join(lines))
+
+
+def parted(text: str) -> tuple[str, str, str]:
+    return text.partition("=")
+
+
+def against(arms: dict[str, Drawn]) -> list[tuple[str, str]]:
+    """Each model and the request as it is, and each model and the one before it."""
+    first, *models = arms
+    return [(one, first) for one in models] + [(later, earlier) for earlier, later in pairwise(models)]
 
 
 def held_out(each: int, seed: int) -> list[Wish]:
@@ -110,11 +124,11 @@ def opening(told: argparse.Namespace, wishes: Sequence[Wish]) -> list[str]:
     return [
         "# What the prompt enhancer does to videos",
         "",
-        f"Written by `python tests/study/enhancer.py --sft {told.sft} --rl {told.rl}{runs} --each {told.each} --curve "
+        f"Written by `python tests/study/enhancer.py --models {' '.join(told.models)}{runs} --each {told.each} --curve "
         f"{told.curve} --seed {told.seed}`:",
         f"{len(wishes)} requests of held-out meaning, {told.each} of each kind. Each is drawn by the shipped generator",
-        "from the request as it is (the words that the generator knows, in their order), from the rewrite of the model",
-        "after SFT, and from that of the model after RL; always from the same noise.",
+        "from the request as it is (the words that the generator knows, in their order), and from the rewrite of each",
+        "model; always from the same noise.",
         "",
     ]
 
@@ -125,17 +139,14 @@ def scores(wishes: Sequence[Wish], arms: dict[str, Drawn]) -> list[str]:
         "",
         "How many of the videos, in percent, show everything that was asked; and the paired gains in points.",
         "",
-        f"| kind | n | unknown words | {' | '.join(arms)} | SFT - as asked | RL - as asked | RL - SFT |",
-        "|---|---|---|---|---|---|---|---|---|",
+        f"| kind | n | unknown words | {' | '.join([*arms, *(f'{one} - {other}' for one, other in against(arms))])} |",
+        f"|---|---|---|{'---|' * (len(arms) + len(against(arms)))}",
     ]
     for kind in ("all", *KINDS):
         at = np.array([kind in ("all", wish.kind) for wish in wishes])
         unknown = np.mean([not_known(wish.text) for wish, here in zip(wishes, at) if here])
         values = [proportion(one.whole[at]) for one in arms.values()]
-        gains = [
-            mean(arms[one].whole[at] - arms[other].whole[at])
-            for one, other in (("SFT", "as asked"), ("RL", "as asked"), ("RL", "SFT"))
-        ]
+        gains = [mean(arms[one].whole[at] - arms[other].whole[at]) for one, other in against(arms)]
         lines.append(f"| {kind} | {at.sum()} | {100 * unknown:.0f}% | {' | '.join(map(percent, values + gains))} |")
     return [
         *lines,
@@ -177,7 +188,7 @@ def people(wishes: Sequence[Wish], arms: dict[str, Drawn], seed: int) -> list[st
         "| candidate against baseline | kind | G | S | B | (G+S)/(B+S) | (G-B)/N |",
         "|---|---|---|---|---|---|---|",
     ]
-    for candidate, baseline in (("SFT", "as asked"), ("RL", "as asked"), ("RL", "SFT")):
+    for candidate, baseline in against(arms):
         outcome, who = votes(wishes, arms, candidate, baseline, seed)
         for kind in ("all", "good"):
             at = np.array([kind in ("all", wish.kind) for wish in wishes]).repeat(OVERLAP) & (outcome != SKIPPED)

@@ -7,19 +7,18 @@ prefer a place (GenAI-Bench's often say "B" whatever they see), and only asking 
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from transformers import AutoModelForImageTextToText
 
 from palate.config import Settings
-from palate.errors import CheckpointError
 from palate.records import Axis, Comparison, Judgement, Verdict, content_hash
 from rewards.chat import object_in
 from rewards.reward import Answer
 from rewards.vlm_question import CRITERIA
-from rewards.vlm_video import Eye
+from rewards.vlm_video import opened
 
 Ask = Callable[[Answer, Answer, Axis], str]  # the video that is shown first, second, and what to judge
 QUESTION = (
@@ -89,14 +88,7 @@ class LocalJudge:
 
     def __init__(self, settings: JudgeSettings, device: torch.device | str = "cpu") -> None:
         self.settings, self.device = settings, device
-        try:
-            model: Any = AutoModelForImageTextToText.from_pretrained(settings.model, dtype="auto")
-            self.eye = Eye(settings.model, model.config, settings.fps, settings.frame_pixels)
-        except (OSError, ValueError) as error:
-            said = " ".join(str(error).split())[:200]
-            raise CheckpointError(
-                f"{settings.model} is no vision-language model ({said})", "give one's folder"
-            ) from error
+        model, self.eye = opened(AutoModelForImageTextToText, settings.model, settings.fps, settings.frame_pixels)
         self.model = model.to(device).eval()
 
     @torch.inference_mode()

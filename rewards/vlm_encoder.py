@@ -17,7 +17,7 @@ from palate.records import Axis
 from rewards.encoder import AxisScores, Encoder
 from rewards.reward import Answer
 from rewards.vlm_question import VlmSettings, filled, template_of, token
-from rewards.vlm_video import Asked, Eye
+from rewards.vlm_video import Asked, opened
 
 LAYERS = r".*language_model\..*\.(q|k|v|o|gate|up|down)_proj"
 
@@ -30,14 +30,7 @@ class VlmEncoder(Encoder):
     def __init__(self, settings: VlmSettings, axes: tuple[Axis, ...]) -> None:
         super().__init__()
         self.axes, self.settings, self.template = axes, settings, template_of(settings, axes)
-        try:
-            model: Any = AutoModel.from_pretrained(settings.base, dtype="auto")
-            self.eye = Eye(settings.base, model.config, settings.fps, settings.frame_pixels)
-        except (OSError, ValueError) as error:
-            said = " ".join(str(error).split())[:200]
-            raise CheckpointError(
-                f"{settings.base} is no vision-language model ({said})", "give one's folder"
-            ) from error
+        model, self.eye = opened(AutoModel, settings.base, settings.fps, settings.frame_pixels)
         self.base_hash = _hash(model)
         words = self.eye.tokenizer
         words.add_tokens([token(axis) for axis in axes], special_tokens=True)

@@ -107,3 +107,13 @@ class Eye:
         if self.config.model_type == "qwen2_5_vl":  # its positions are in seconds
             told["second_per_grid_ts"] = torch.full((len(clips),), self.images.temporal_patch_size / self.fps)
         return told
+
+
+def opened(kind: Any, base: str, fps: float, frame_pixels: int) -> tuple[Any, Eye]:
+    """A model by `kind`, an Auto class of transformers, and how it sees. Raises CheckpointError where there is none."""
+    try:
+        model = kind.from_pretrained(base, dtype="auto")
+        return model, Eye(base, model.config, fps, frame_pixels)
+    except (OSError, ValueError) as error:
+        said = " ".join(str(error).split())[:200]
+        raise CheckpointError(f"{base} is no vision-language model ({said})", "give one's folder") from error

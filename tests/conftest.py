@@ -1,4 +1,4 @@
-"""A throw-away PostgreSQL server for the tests that need one."""
+"""What tests of several files need: a tiny generator to teach, and a throw-away PostgreSQL server."""
 
 import os
 import pwd
@@ -17,6 +17,14 @@ from psycopg import sql
 # Two shared cores are often slow for a moment; the suite as a whole has a time limit instead.
 settings.register_profile("palate", deadline=None)
 settings.load_profile("palate")
+
+
+@pytest.fixture(scope="session")
+def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The checkpoint of a tiny generator of random weights."""
+    import tiny_generator  # and with it torch, which most tests do without
+
+    return tiny_generator.save(tmp_path_factory.mktemp("base") / "tiny.safetensors")
 
 
 @pytest.fixture(scope="session")

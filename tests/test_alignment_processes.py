@@ -11,10 +11,7 @@ from torch import Tensor
 
 from alignment.recipe import ALGORITHMS
 from alignment.reinforce import Setup
-from models.dit import VideoTransformer
-from models.flavours import FLAVOURS, network_shape
 from models.generator import Generator
-from models.pretrain import fit_codec
 from palate.config import load
 from palate.errors import ConfigError
 
@@ -49,16 +46,6 @@ with joined():
     fitting._Average.update = hashed
     setup.run(Path(out))
 """
-
-
-@pytest.fixture(scope="module")
-def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    torch.manual_seed(0)
-    network = VideoTransformer(network_shape(FLAVOURS["tiny"]))
-    torch.nn.init.normal_(network.head.weight, std=0.1)
-    path = tmp_path_factory.mktemp("base") / "tiny.safetensors"
-    Generator(network, fit_codec(FLAVOURS["tiny"], 0), {}).save(path)
-    return path
 
 
 def told(kind: str) -> list[str]:

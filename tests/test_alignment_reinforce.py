@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
+from tiny_generator import KILLED
 
 from alignment.cli import align
 from alignment.journal import read
@@ -18,11 +19,8 @@ from alignment.recipe import ALGORITHMS, GrpoRecipe
 from alignment.reinforce import Setup
 from alignment.runs_cli import runs
 from alignment.verifier import Verifier, VerifierSettings
-from models.dit import VideoTransformer
 from models.fit import StoppedError
-from models.flavours import FLAVOURS, network_shape
 from models.generator import Generator
-from models.pretrain import fit_codec
 from palate import shapes
 from palate.config import load
 from palate.errors import ConfigError, RecordError
@@ -40,16 +38,6 @@ SMALL = (
 )
 WINDOW = ("grpo.window.last=1",)
 MORE = {"grpo": (*WINDOW, "grpo.kl=0.1")}
-
-
-@pytest.fixture(scope="module")
-def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    torch.manual_seed(0)
-    network = VideoTransformer(network_shape(FLAVOURS["tiny"]))
-    torch.nn.init.normal_(network.head.weight, std=0.1)
-    path = tmp_path_factory.mktemp("base") / "tiny.safetensors"
-    Generator(network, fit_codec(FLAVOURS["tiny"], 0), {}).save(path)
-    return path
 
 
 @pytest.mark.parametrize("kind", ALGORITHMS)
@@ -77,31 +65,11 @@ def test_a_command_trains_and_the_run_is_in_the_record(kind: str, base: Path, tm
     assert all(line["reward_failed"] == 0 for line in journal)
 
 
-CHILD = """
-import os, signal, sys
-from pathlib import Path
-from alignment.online import Online
-from models.fit import StoppedError
-from alignment.recipe import ALGORITHMS
-from alignment.reinforce import Setup
-from palate.config import load
-kind, base, out, kill, *told = sys.argv[1:]
-setup = Setup.of(kind, load(ALGORITHMS[kind].recipe, None, told), Path(base))
-step_of = Online.__call__
-def until_killed(self, step):
-    if step == int(kill):
-        os.kill(os.getpid(), signal.SIGKILL)
-    return step_of(self, step)
-Online.__call__ = until_killed
-setup.run(Path(out))
-"""
-
-
 @pytest.mark.parametrize("kind", ["grpo", "nft"])
 def test_a_run_killed_with_9_goes_on_bit_for_bit(kind: str, base: Path, tmp_path: Path) -> None:
     told = (*SMALL, *MORE.get(kind, ()), "fit.steps=6")
     whole = Setup.of(kind, load(ALGORITHMS[kind].recipe, None, told), base).run(tmp_path / "whole")
-    command = [sys.executable, "-c", CHILD, kind, str(base), str(tmp_path / "broken"), "3", *told]
+    command = [sys.executable, "-c", KILLED, kind, str(base), str(tmp_path / "broken"), "3", *told]
     child = subprocess.run(command, env={**os.environ, "PYTHONPATH": "."}, capture_output=True, check=False)
     assert child.returncode == -signal.SIGKILL, child.stderr.decode()
     broken = Setup.of(kind, load(ALGORITHMS[kind].recipe, None, told), base).run(tmp_path / "broken")

@@ -15,6 +15,7 @@ import pytest
 import torch
 from click.testing import CliRunner
 from gaussian_policy import GaussianPolicy, near, online
+from tiny_generator import KILLED
 
 from alignment.algorithms.awm import Awm, AwmSettings
 from alignment.cli import align
@@ -25,10 +26,7 @@ from alignment.reinforce import Setup
 from alignment.rollout import RolloutSettings
 from alignment.runs_cli import runs
 from alignment.scoring import NoRewardError
-from models.dit import VideoTransformer
-from models.flavours import FLAVOURS, network_shape
 from models.generator import Generator
-from models.pretrain import fit_codec
 from palate.config import load
 from palate.records import Run
 from palate.store import Store
@@ -38,16 +36,6 @@ from rewards.wire import Column, Reply, unpacked
 
 ROUNDS = ("rollout.prompts=2", "rollout.group=3", "rollout.steps=3", "fit.steps=6", "fit.save_every=2", "updates=2")
 TOLD = (*ROUNDS, "trackers=[]", "show_every=0")
-
-
-@pytest.fixture(scope="module")
-def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    torch.manual_seed(0)
-    network = VideoTransformer(network_shape(FLAVOURS["tiny"]))
-    torch.nn.init.normal_(network.head.weight, std=0.1)
-    path = tmp_path_factory.mktemp("base") / "tiny.safetensors"
-    Generator(network, fit_codec(FLAVOURS["tiny"], 0), {}).save(path)
-    return path
 
 
 class Server(ThreadingHTTPServer):
@@ -157,25 +145,6 @@ def test_the_last_good_state_survives_a_full_disk(base: Path, tmp_path: Path) ->
     recipe = load(ALGORITHMS["awm"].recipe, None, TOLD)
     broken, whole = (Setup.of("awm", recipe, base).run(tmp_path / name) for name in ("broken", "whole"))
     assert broken.checkpoints == whole.checkpoints
-
-
-KILLED = """
-import os, signal, sys
-from pathlib import Path
-from alignment.online import Online
-from alignment.recipe import ALGORITHMS
-from alignment.reinforce import Setup
-from palate.config import load
-kind, base, out, kill, *told = sys.argv[1:]
-setup = Setup.of(kind, load(ALGORITHMS[kind].recipe, None, told), Path(base))
-step_of = Online.__call__
-def until_killed(self, step):
-    if step == int(kill):
-        os.kill(os.getpid(), signal.SIGKILL)
-    return step_of(self, step)
-Online.__call__ = until_killed
-setup.run(Path(out))
-"""
 
 
 @pytest.mark.slow

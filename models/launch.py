@@ -6,6 +6,7 @@ network several times, and of two networks (Wan 2.2) a step may use one. What is
 """
 
 import os
+import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import TypeVar
@@ -20,6 +21,8 @@ from palate.errors import PalateError
 
 T = TypeVar("T")
 
+MOMENT = 0.1  # seconds; gloo's threads need microseconds, and the interpreter's lock
+
 
 class OutOfStepError(PalateError):
     """Processes of one run whose weights are no longer the same."""
@@ -27,7 +30,12 @@ class OutOfStepError(PalateError):
 
 @contextmanager
 def joined() -> Iterator[None]:
-    """Joins the processes that torchrun started, NCCL on GPUs and gloo else; alone without torchrun."""
+    """Joins the processes that torchrun started, NCCL on GPUs and gloo else; alone without torchrun.
+
+    They leave together, when the last has written what it writes, and a moment later. A device mesh keeps the group
+    alive after it is destroyed; a thread of gloo's that still lets go of its last message while Python ends would abort
+    the process, and with it a run that is over and well.
+    """
     if "WORLD_SIZE" not in os.environ:
         yield
         return
@@ -36,6 +44,8 @@ def joined() -> Iterator[None]:
     dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
     try:
         yield
+        dist.barrier()
+        time.sleep(MOMENT)
     finally:
         dist.destroy_process_group()
 

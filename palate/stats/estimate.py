@@ -189,14 +189,16 @@ def _outer(
     p, bits = scores.shape[1], len(scores).bit_length()
     if (int(cluster.max(initial=-1)) + 1) * p <= _FITS:
         return _summed(scores, row, cluster), int(np.count_nonzero(np.bincount(cluster)))
-    # Cluster and row sorted as one integer: several times as fast as sorting the one and taking the other along.
-    packed = np.sort(cluster << bits | row)
-    cluster, row = packed >> bits, packed & ((1 << bits) - 1)
-    new = cluster[1:] != cluster[:-1]
-    members = np.diff(np.flatnonzero(np.concatenate([[True], new, [True]])))
+    # Cluster and row sorted as one integer, and a short one: several times as fast as sorting the one and taking the
+    # other along.
+    packed = cluster << bits | row
+    packed = np.sort(packed.astype(np.uint32) if packed.max() < 2**32 else packed)
+    cluster, row = packed >> bits, (packed & ((1 << bits) - 1)).astype(np.intp)
+    same = cluster[1:] == cluster[:-1]
+    members = np.diff(np.flatnonzero(np.concatenate([[True], ~same, [True]])))
     if members @ (members - 1) > 8 * len(row):  # crowded
-        return _summed(scores, row, np.concatenate([[0], np.cumsum(new)])), len(members)
-    return _paired(scores, row, cluster), len(members)
+        return _summed(scores, row, np.concatenate([[0], np.cumsum(~same)])), len(members)
+    return _paired(scores, row, np.append(same, False)), len(members)
 
 
 def _summed(scores: NDArray[np.float64], row: NDArray[np.intp], cluster: NDArray[np.intp]) -> NDArray[np.float64]:
@@ -219,23 +221,21 @@ def _sums(
     return sums.reshape(size, p)
 
 
-def _paired(scores: NDArray[np.float64], row: NDArray[np.intp], cluster: NDArray[np.intp]) -> NDArray[np.float64]:
-    """The same from the pairs of verdicts in a cluster, where they are few. `cluster` is sorted."""
+def _paired(scores: NDArray[np.float64], row: NDArray[np.intp], same: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """The same from the pairs of verdicts in a cluster, where they are few. `same`: (n,) the next is of its cluster."""
     p, parts = scores.shape[1], _sparse(scores)
     total = (scores * np.bincount(row, minlength=len(scores))[:, None]).T @ scores  # every verdict with itself
-    first, apart = np.arange(len(row)), 0
-    while True:
-        apart += 1
-        first = first[first + apart < len(row)]
-        first = first[cluster[first] == cluster[first + apart]]
-        if not len(first):
-            return total
+    first, apart = np.flatnonzero(same), 1
+    while len(first):
         one, other = row[first], row[first + apart]
         for place, value in parts:
             start, factor = place[one] * p, value[one]
             for also, worth in parts:
                 products = np.bincount(start + also[other], factor * worth[other], p * p).reshape(p, p)
                 total += products + products.T
+        first = first[same[first + apart]]
+        apart += 1
+    return total
 
 
 def _sparse(scores: NDArray[np.float64]) -> list[tuple[NDArray[np.intp], NDArray[np.float64]]]:

@@ -72,7 +72,7 @@ perf: setup
 	.venv-perf/bin/python -m pip install --quiet --constraint constraints.txt "$(shell sed -n 's/^torch==/torch==/p' constraints.txt)"
 	.venv-perf/bin/python -m pip install --quiet --editable ".[perf]"
 	.venv-perf/bin/python tests/perf/votes.py --out docs/speed.md
-	.venv-perf/bin/python tests/perf/report.py --verdicts 1000000
+	.venv-perf/bin/python tests/perf/report.py --out docs/speed-report.md
 	.venv-perf/bin/python tests/perf/reward_training.py --out docs/speed-rewards.md
 	$(BIN)/python tests/perf/dashboards.py --out docs/dashboards.md
 

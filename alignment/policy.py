@@ -31,8 +31,14 @@ class Policy(Protocol):
         """Drawn on the CPU, whatever the device, so that it is the same on every machine."""
         ...
 
-    def velocity(self, network: nn.Module, x: State, t: flow.Times, conditions: Any) -> State:
-        """The velocity eps - x0 that `network` predicts at x_t."""
+    def velocity(
+        self, network: nn.Module, x: State, t: flow.Times, conditions: Any, unguided: State | None = None
+    ) -> State:
+        """The velocity eps - x0 that `network` predicts at x_t; `unguided` where that is known."""
+        ...
+
+    def unguided(self, network: nn.Module, x: State, t: flow.Times, conditions: Any) -> State | None:
+        """What guidance leads away from, of the same: no gradient goes through it. None without guidance."""
         ...
 
     def clips(self, latents: State) -> Clips:
@@ -52,15 +58,30 @@ class InBatches:
         self.policy, self.batch, self.precision = policy, batch, precision
         self.conditions, self.noise, self.clips = policy.conditions, policy.noise, policy.clips
 
-    def velocity(self, network: nn.Module, x: State, t: flow.Times, conditions: Any) -> State:
+    def velocity(
+        self, network: nn.Module, x: State, t: flow.Times, conditions: Any, unguided: State | None = None
+    ) -> State:
         def of(rows: Tensor) -> State:
-            with torch.autocast(x.device.type, self.precision, enabled=self.precision != torch.float32):
-                return self.policy.velocity(network, x[rows], t[rows], conditions[rows]).to(x.dtype)
+            known = None if unguided is None else unguided[rows]
+            with self._computing(x):
+                return self.policy.velocity(network, x[rows], t[rows], conditions[rows], known).to(x.dtype)
 
-        parts = torch.arange(len(x), device=x.device).split(self.batch or len(x))
+        parts = self._parts(x)
         if len(parts) > 1 and torch.is_grad_enabled():
             return torch.cat([checkpoint(of, rows, use_reentrant=False) for rows in parts])
         return torch.cat([of(rows) for rows in parts])
+
+    def unguided(self, network: nn.Module, x: State, t: flow.Times, conditions: Any) -> State | None:
+        with self._computing(x):
+            said = [self.policy.unguided(network, x[rows], t[rows], conditions[rows]) for rows in self._parts(x)]
+        known = [one.to(x.dtype) for one in said if one is not None]
+        return torch.cat(known) if known else None
+
+    def _parts(self, x: State) -> tuple[Tensor, ...]:
+        return torch.arange(len(x), device=x.device).split(self.batch or len(x))
+
+    def _computing(self, x: State) -> torch.autocast:
+        return torch.autocast(x.device.type, self.precision, enabled=self.precision != torch.float32)
 
 
 def trained(network: nn.Module) -> list[nn.Parameter]:
@@ -128,8 +149,13 @@ class ShapesPolicy:
         shape = self.generator.network.shape
         return torch.randn(count, shape.tokens, shape.channels, generator=rng).to(self.generator.device)
 
-    def velocity(self, network: nn.Module, x: State, t: flow.Times, conditions: Tensor) -> State:
+    def velocity(
+        self, network: nn.Module, x: State, t: flow.Times, conditions: Tensor, unguided: State | None = None
+    ) -> State:
         return flow.velocity(network(x, t, conditions), x, t)
+
+    def unguided(self, network: nn.Module, x: State, t: flow.Times, conditions: Tensor) -> None:
+        """The one call is the guided one."""
 
     def clips(self, latents: State) -> Clips:
         return self.generator.codec.decode(latents)

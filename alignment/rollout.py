@@ -91,9 +91,14 @@ def generator_of(*numbers: int) -> torch.Generator:
 
 @dataclass(frozen=True)
 class RandomStep:
-    """One random step of all samples. `start` has a row for each different state, and `row` says which is whose."""
+    """One random step of all samples. `start` has a row for each different state, and `row` says which is whose.
+
+    `unguided` is what guidance led away from, a row for each of `start`: an update before which nothing was learned
+    need not ask again.
+    """
 
     start: sde.State
+    unguided: sde.State | None
     row: Rows
     end: sde.State
     now: float
@@ -172,24 +177,20 @@ class Drawing:
         copies, row = count.repeat_interleave(group), count.repeat_interleave(alone)
         steps: list[RandomStep] = []
         for index, (now, after) in enumerate(pairwise(flow.grid(self.settings.steps, self.settings.shift))):
-            v = self.policy.velocity(self.network, x, torch.full((len(x),), now, device=x.device), conditions[row])
+            asked = (self.network, x, torch.full((len(x),), now, device=x.device), conditions[row])
             if window and self.begin <= index < self.begin + window.width:
+                unguided = self.policy.unguided(*asked)
+                v = self.policy.velocity(*asked, unguided)
                 own = copies if len(row) < len(copies) else torch.arange(len(x), device=x.device)
                 noise = torch.cat([torch.randn(group, *x.shape[1:], generator=chance) for chance in chances])
-                steps.append(_random_step(window, x, v, now, after, own, noise.to(x.device)))
-                x, row = steps[-1].end, copies
+                old = window.step(x, v, now, after)
+                each = old[own]
+                end = each.draw(noise.to(x.device)).to(x.dtype)  # the next step starts from what is stored, to the bit
+                steps.append(RandomStep(x, unguided, own, end, now, after, old, each.log_probability(end)))
+                x, row = end, copies
             else:
-                x = x + v * (after - now)
+                x = x + self.policy.velocity(*asked) * (after - now)
         return Block(x, steps)
-
-
-def _random_step(
-    window: WindowSettings, x: sde.State, v: sde.State, now: float, after: float, row: Rows, noise: sde.State
-) -> RandomStep:
-    old = window.step(x, v, now, after)
-    each = old[row]
-    end = each.draw(noise).to(x.dtype)  # what is stored is what the next step starts from, to the last bit
-    return RandomStep(x, row, end, now, after, old, each.log_probability(end))
 
 
 def together(blocks: Sequence[Block]) -> Block:
@@ -200,9 +201,11 @@ def together(blocks: Sequence[Block]) -> Block:
         old = sde.Transition(
             torch.cat([part.old.mean for part in parts]), torch.cat([part.old.deviation for part in parts])
         )
+        unguided = [part.unguided for part in parts if part.unguided is not None]
         steps.append(
             RandomStep(
                 steps[-1].end if steps else torch.cat([part.start for part in parts]),
+                torch.cat(unguided) if unguided else None,
                 torch.cat([part.row + int(offset) for part, offset in zip(parts, before)]),
                 torch.cat([part.end for part in parts]),
                 parts[0].now,

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from models.flow import Times
-from models.replay import Arguments, Conditions, Form, PipelineError, Told, replayed
+from models.replay import Arguments, Conditions, Form, PipelineError, Told, replayed, unguided_of
 from models.sde import State
 from models.trace import Step, explains, forms, replaced_step, told_in, watched
 
@@ -109,23 +109,44 @@ class TracedPipeline:
         parts = [torch.randn(count, *stream.sample, generator=rng) for stream in self.form.streams]
         return self.form.together(parts).to(self.pipeline.transformer.device)
 
-    def velocity(self, network: nn.Module, x: State, t: Times, conditions: Conditions) -> State:
+    def velocity(
+        self, network: nn.Module, x: State, t: Times, conditions: Conditions, unguided: State | None = None
+    ) -> State:
         """Of `network` (like `self.network`) at states x, shaped as `noise` has them, and times t from 0 to 1."""
         assert self.form is not None, "conditions come from a trace, which finds the form"
-        output = self._replayed(network, self.form, self.path.state(x, t), self.path.told(t), conditions)
+        output = self._replayed(network, self.form, self.path.state(x, t), self.path.told(t), conditions, unguided)
         return self.path.velocity(output, x, t)
 
-    def _replayed(self, network: nn.Module, form: Form, x: State, told: Times, conditions: Conditions) -> State:
-        """By the network that answers for the times: high ones, or those below the boundary."""
+    def unguided(self, network: nn.Module, x: State, t: Times, conditions: Conditions) -> State | None:
+        """What the transformer says where guidance leads away from, shaped like x; None without guidance."""
+        assert self.form is not None, "conditions come from a trace, which finds the form"
+        form, y, told = self.form, self.path.state(x, t), self.path.told(t)
+        if form.unguided is None:
+            return None
+        parts = [(at, unguided_of(form, one, y[at], told[at], conditions[at])) for one, at in self._by(network, told)]
+        return torch.cat([said for _, said in parts])[torch.cat([at for at, _ in parts]).argsort()]
+
+    def _replayed(
+        self,
+        network: nn.Module,
+        form: Form,
+        x: State,
+        told: Times,
+        conditions: Conditions,
+        unguided: State | None = None,
+    ) -> State:
+        parts = [
+            (at, replayed(form, one, x[at], told[at], conditions[at], None if unguided is None else unguided[at]))
+            for one, at in self._by(network, told)
+        ]
+        return torch.cat([said for _, said in parts])[torch.cat([at for at, _ in parts]).argsort()]
+
+    def _by(self, network: nn.Module, told: Times) -> list[tuple[nn.Module, Tensor]]:
+        """The rows that each network answers for: high times, or those below the boundary."""
         high = told >= self.boundary * self.pipeline.scheduler.config.num_train_timesteps
         networks = list(network.children())
-        if len(networks) == 1 or bool(high.all()):
-            return replayed(form, networks[0], x, told, conditions)
-        if not bool(high.any()):
-            return replayed(form, networks[1], x, told, conditions)
-        rows = [part.nonzero().flatten() for part in (high, ~high)]
-        found = [replayed(form, one, x[at], told[at], conditions[at]) for one, at in zip(networks, rows)]
-        return torch.cat(found)[torch.cat(rows).argsort()]
+        rows = [part.nonzero().flatten() for part in ((high, ~high) if len(networks) > 1 else (high | True,))]
+        return [(one, at) for one, at in zip(networks, rows) if len(at)]
 
     @torch.no_grad()
     def clips(self, latents: State) -> Tensor:

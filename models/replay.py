@@ -57,6 +57,12 @@ class Form:
     times: tuple[tuple[str, str], ...]
     sign: int
 
+    @property
+    def unguided(self) -> int | None:
+        """Which of a step's two calls guidance leads away from: the one that weighs less than the other."""
+        guidance = self.streams[0].guidance
+        return None if guidance is None else int(guidance < 0.5)
+
     def apart(self, x: State) -> list[State]:
         """A state's streams, each as the scheduler has it."""
         if len(self.streams) == 1:
@@ -131,28 +137,57 @@ def _together(values: list[Any], name: str) -> Any:
     return torch.cat(values)
 
 
-def replayed(form: Form, network: nn.Module, x: State, told: Times, conditions: Conditions) -> State:
-    """What the network says to the scheduler of states x (batch, ...) at times as the scheduler would tell them."""
+def replayed(
+    form: Form,
+    network: nn.Module,
+    x: State,
+    told: Times,
+    conditions: Conditions,
+    unguided: State | None = None,
+) -> State:
+    """What the network says to the scheduler of states x (batch, ...) at times as the scheduler would tell them.
+
+    Gradients go through the guided call alone, as in flow_grpo: half the activations to keep, half the way back.
+    `unguided` is what `unguided_of` said of the same network, states and times, where that is known.
+    """
     found: list[tuple[Tensor, ...]] = []
-    parts = form.apart(x)
-    for arguments in conditions.calls:
-        call = dict(arguments)
-        for stream, part in zip(form.streams, parts):
-            state = part.reshape(len(x), *stream.shape)
-            if conditions.behind is not None:
-                state = torch.cat([state, conditions.behind.to(state.dtype)], dim=1)
-            state = state.to(call.pop(stream.state).dtype)
-            call[stream.state] = list(state) if stream.listed else state
-        for name, clock in form.times:
-            scale, offset = CLOCKS[clock]
-            like = call[name]
-            now = (scale * told.double() + offset).to(like.dtype)
-            call[name] = now.view(-1, *[1] * (like.ndim - 1)).expand(-1, *like.shape[1:])
-        found.append(outputs_of(network(**call), parts))
+    for which, arguments in enumerate(conditions.calls):
+        if which != form.unguided:
+            found.append(_said(form, network, x, told, arguments, conditions.behind))
+        else:
+            said = unguided_of(form, network, x, told, conditions) if unguided is None else unguided
+            found.append(tuple(form.apart(said)))
     velocities = []
     for stream, outputs in zip(form.streams, zip(*found)):
         velocities.append(form.sign * guided([one.to(x.dtype) for one in outputs], stream.guidance, stream.rescaled))
     return form.together(velocities)
+
+
+@torch.no_grad()
+def unguided_of(form: Form, network: nn.Module, x: State, told: Times, conditions: Conditions) -> State:
+    """What the network says in the call that guidance leads away from, shaped as the state."""
+    assert form.unguided is not None
+    said = _said(form, network, x, told, conditions.calls[form.unguided], conditions.behind)
+    return form.together([one.to(x.dtype) for one in said])
+
+
+def _said(
+    form: Form, network: nn.Module, x: State, told: Times, arguments: Arguments, behind: Tensor | None
+) -> tuple[Tensor, ...]:
+    """The network's answer to one call, for each stream."""
+    call, parts = dict(arguments), form.apart(x)
+    for stream, part in zip(form.streams, parts):
+        state = part.reshape(len(x), *stream.shape)
+        if behind is not None:
+            state = torch.cat([state, behind.to(state.dtype)], dim=1)
+        state = state.to(call.pop(stream.state).dtype)
+        call[stream.state] = list(state) if stream.listed else state
+    for name, clock in form.times:
+        scale, offset = CLOCKS[clock]
+        like = call[name]
+        now = (scale * told.double() + offset).to(like.dtype)
+        call[name] = now.view(-1, *[1] * (like.ndim - 1)).expand(-1, *like.shape[1:])
+    return outputs_of(network(**call), parts)
 
 
 def outputs_of(output: Any, like: Sequence[Tensor]) -> tuple[Tensor, ...]:

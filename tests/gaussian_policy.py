@@ -41,8 +41,13 @@ class GaussianPolicy:
     def noise(self, count: int, rng: torch.Generator) -> Tensor:
         return torch.randn(count, self.dims, generator=rng).to(self.dtype)
 
-    def velocity(self, network: nn.Module, x: Tensor, t: flow.Times, conditions: Tensor) -> Tensor:
+    def velocity(
+        self, network: nn.Module, x: Tensor, t: flow.Times, conditions: Tensor, unguided: Tensor | None = None
+    ) -> Tensor:
         return network(x, t, conditions)
+
+    def unguided(self, network: nn.Module, x: Tensor, t: flow.Times, conditions: Tensor) -> None:
+        """There is no guidance."""
 
     def clips(self, latents: Tensor) -> Tensor:
         return latents.float()

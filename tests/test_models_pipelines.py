@@ -300,6 +300,29 @@ def test_the_replayed_velocity_is_the_pipelines_own(family: str, monkeypatch: py
     assert (unasked - outputs[1]).abs().max() > 1e-4  # the prompt is heard
 
 
+@pytest.mark.parametrize("family", [family for family in FAMILIES if "guided" in family])
+def test_nothing_is_learned_through_what_guidance_leads_away_from(family: str) -> None:
+    """So it can be known already: the velocity and its gradient are the same, for one call of the network less."""
+    torch.manual_seed(0)
+    pipe, call, asked = FAMILIES[family]()
+    pipe.set_progress_bar_config(disable=True)
+    traced = TracedPipeline(pipe, **call)
+    conditions = traced.traced(**asked)[torch.zeros(2, dtype=torch.long)]
+    x, t = traced.noise(2, torch.Generator().manual_seed(0)), torch.tensor([0.7, 0.4])
+    calls: list[Any] = []
+    pipe.transformer.register_forward_hook(lambda *told: calls.append(told[2]))
+    *_, weight = pipe.transformer.parameters()
+    known = traced.unguided(traced.network, x, t, conditions)
+    assert known is not None and not known.requires_grad and len(calls) == 1
+    velocities = [traced.velocity(traced.network, x, t, conditions, told) for told in (None, known)]
+    assert len(calls) == 4
+    assert torch.equal(*velocities)
+    gradients = [torch.autograd.grad(velocity.square().sum(), weight)[0] for velocity in velocities]
+    assert torch.equal(*gradients) and gradients[0].abs().max() > 0
+    other = traced.velocity(traced.network, x, t, conditions, known + 1)
+    assert (other - velocities[0]).abs().max() > 0.1  # what is told is used
+
+
 def _blank(value: Any) -> Any:
     return [torch.zeros_like(one) for one in value] if isinstance(value, list) else value * (value.ndim == 2)
 

@@ -17,7 +17,8 @@ Departures. (1) The last denoise step is never random: its noise would stay in t
 first random step has one state a prompt, so its update is one evaluation a prompt and not one a sample; the gradient is
 the same to rounding. (3) Samples without a reward, or of a tied group, have advantage 0 and so no gradient, but count
 in the mean. (4) With sampler `cps` the log-probability keeps its variance, so a clip of flow_grpo's has to be divided
-by 2 deviation^2.
+by 2 deviation^2. (5) A first update takes what guidance leads away from, through which no gradient goes, from the
+rollout.
 """
 
 from collections import defaultdict
@@ -32,7 +33,7 @@ from alignment.advantage import AdvantageSettings, advantages, reward_metrics
 from alignment.online import Metrics, Update
 from alignment.policy import Learner
 from alignment.rollout import RandomStep, RolloutSettings, Rows, WindowSettings
-from models.sde import Transition
+from models.sde import State, Transition
 from palate.config import Settings
 from palate.errors import PalateError
 
@@ -119,11 +120,12 @@ class Grpo:
         shared = len(step.start) < len(step.end)
         conditions = update.rollout.conditions[starts if shared else update.rollout.prompt_of(starts)]
 
-        def by(network: nn.Module) -> Transition:
-            velocity = update.policy.velocity(network, x, t, conditions)
+        def by(network: nn.Module, unguided: State | None = None) -> Transition:
+            velocity = update.policy.velocity(network, x, t, conditions, unguided)
             return self.window.step(x, velocity, step.now, step.after)[place]
 
-        new = by(update.learner.network)
+        known = step.unguided[starts] if update.first and step.unguided is not None else None
+        new = by(update.learner.network, known)
         if update.learner.reference is None:
             return new, None
         with update.learner.under(update.learner.reference) as network:

@@ -12,7 +12,8 @@ import tempfile
 import time
 from collections.abc import Iterator
 from itertools import combinations
-from multiprocessing import Process
+from multiprocessing import Pipe, get_context
+from multiprocessing.connection import Connection
 from pathlib import Path
 
 from palate.accords import Accords
@@ -75,35 +76,60 @@ def fill(file: Path, judgements: int) -> None:
     connection.close()
 
 
+def measure(file: Path, told: Connection) -> None:
+    """Sends what one report took, as a row of the table."""
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    started, used = time.perf_counter(), time.process_time()
+    counted = contests, standings, accords = Contests(), Standings(), Accords()
+    votes, counting = 0, 0.0
+    with Store(str(file)) as store:
+        for part in store.vote_parts():
+            votes += len(part)
+            read = time.process_time()
+            for one in counted:
+                one.add(part)
+            counting += time.process_time() - read
+        read = time.process_time() - used - counting
+        shown = figures(contests.found(), standings.found()[0], accords.found(), {})
+        store.add(shown)
+    seconds, used = time.perf_counter() - started, time.process_time() - used
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    told.send(
+        f"| {votes:,} | {len(shown)} | {seconds:.1f} | {used:.1f} | {read:.1f} | {before // 1024} | {peak // 1024} |"
+    )
+
+
+def row(verdicts: int) -> str:
+    with tempfile.TemporaryDirectory() as folder:
+        file, (found, told) = Path(folder) / "store.db", Pipe(duplex=False)
+        # each in a process of its own, whose memory is then nobody else's
+        for task, arguments in ((fill, (file, -(-verdicts // len(AXES)))), (measure, (file, told))):
+            process = get_context("spawn").Process(target=task, args=arguments)
+            process.start()
+            process.join()
+        return found.recv()
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--verdicts", type=int, default=300_000)
+    parser.add_argument("--verdicts", type=int, nargs="+", default=[300_000, 1_000_000, 3_000_000])
+    parser.add_argument("--out", type=Path, help="write a table in Markdown")
     options = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder:
-        file = Path(folder) / "store.db"
-        filling = Process(target=fill, args=(file, -(-options.verdicts // len(AXES))))  # whose memory is not ours
-        filling.start()
-        filling.join()
-        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        started, used = time.perf_counter(), time.process_time()
-        counted = contests, standings, accords = Contests(), Standings(), Accords()
-        votes, counting = 0, 0.0
-        with Store(str(file)) as store:
-            for part in store.vote_parts():
-                votes += len(part)
-                read = time.process_time()
-                for one in counted:
-                    one.add(part)
-                counting += time.process_time() - read
-            read = time.process_time() - used - counting
-            shown = figures(contests.found(), standings.found()[0], accords.found(), {})
-            store.add(shown)
-        seconds, used = time.perf_counter() - started, time.process_time() - used
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    print(
-        f"{votes:,} verdicts, {len(shown)} figures: {seconds:.1f} s, of them on the processor {used:.1f} s, "
-        f"{read:.1f} s of it to read; {before // 1024} MB before, {peak // 1024} MB at its peak"
-    )
+    lines = [
+        "# What a report of many verdicts takes",
+        "",
+        "Written by `make perf` (tests/perf/report.py): good / same / bad, ratings and agreement of 8 systems, 2,000 "
+        "prompts,",
+        "100 people and three axes, read from an SQLite store in parts and stored as figures that can be walked back.",
+        "",
+        "| verdicts | figures | seconds | of them on the processor | of these to read | MB before | MB at its peak |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for verdicts in options.verdicts:
+        lines.append(row(verdicts))
+        print(lines[-1], flush=True)
+    if options.out:
+        options.out.write_text("\n".join([*lines, ""]))
 
 
 if __name__ == "__main__":

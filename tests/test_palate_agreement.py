@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 
 from palate.errors import DataError
 from palate.stats.agreement import agreement, alpha, count_table
+from palate.stats.estimate import percentiles
 
 tables = st.lists(st.lists(st.integers(0, 4), min_size=3, max_size=3), min_size=2, max_size=12).map(np.array)
 
@@ -80,3 +81,23 @@ def test_what_cannot_be_agreed_on():
             alpha(table, "nominal")
     with pytest.raises(DataError, match="values"):
         alpha([[2, 1]], "interval")
+
+
+def test_one_unit_has_no_interval():
+    found = alpha([[1, 2, 0]], "nominal")
+    assert found.value is not None
+    assert found.low is None
+    assert found.high is None
+    assert "one unit" in found.note
+
+
+def test_percentiles_of_few_units_lie_further_out():
+    """Means of n normal values, deviation unknown: where Student's interval holds the mean, so do these, nearly."""
+    rng, held = np.random.default_rng(0), {"plain": 0, "expanded": 0}
+    for _ in range(600):
+        values = rng.normal(size=8)
+        replicas = rng.choice(values, (400, 8)).mean(axis=1)
+        held["plain"] += np.quantile(replicas, 0.025) <= 0 <= np.quantile(replicas, 0.975)
+        low, high = percentiles(replicas, 8, 0.95)
+        held["expanded"] += low <= 0 <= high
+    assert held["plain"] / 600 < 0.91 < 0.925 < held["expanded"] / 600

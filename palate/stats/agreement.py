@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from palate.errors import DataError
 from palate.records import Estimate
-from palate.stats.estimate import codes
+from palate.stats.estimate import codes, percentiles
 
 Metric = Literal["nominal", "ordinal", "interval"]
 Floats = NDArray[np.float64]
@@ -33,7 +33,7 @@ def alpha(
     seed: int = 0,
     repeats: ArrayLike = 1,
 ) -> Estimate:
-    """Krippendorff's alpha, with a percentile interval from a bootstrap over units.
+    """Krippendorff's alpha, with an expanded percentile interval from a bootstrap over units.
 
     Source: Krippendorff (2019), Content Analysis, ch. 12: alpha = 1 - observed / expected disagreement, from the
     coincidence matrix. Categories are in order for "ordinal"; "interval" needs their `values` (categories,). `repeats`
@@ -89,12 +89,13 @@ def _bootstrapped(
     replicas = statistic(np.tensordot(draws, coincidences, axes=1))
     undefined = int(np.isnan(replicas).sum())
     known = not np.isnan(value)
-    low, high = np.nanquantile(replicas, [(1 - level) / 2, (1 + level) / 2]) if known else (0.0, 0.0)
+    low, high = percentiles(np.asarray(replicas), units, level) if known and units > 1 else (None, None)
     note = f"undefined in {undefined} of {replicates} replicates" if undefined else ""
+    note = "no interval: one unit has nothing to be drawn beside" if units == 1 else note
     return Estimate(
         value=value if known else None,
-        low=float(low) if known else None,
-        high=float(high) if known else None,
+        low=low,
+        high=high,
         n=int(repeats @ patterns.sum(1)),
         level=level,
         method=f"{name}, bootstrap over units",

@@ -159,6 +159,17 @@ def corrected(total: NDArray[np.float64], clusters: int) -> NDArray[np.float64]:
     return total * (clusters / max(clusters - 1, 1))
 
 
+def percentiles(replicas: NDArray[np.float64], units: int, level: float) -> tuple[float, float]:
+    """The percentile interval of bootstrap replicas (r,), nan left out, of a statistic of two or more `units`.
+
+    Replicas of few units vary by too little, and how much they vary is itself estimated: hence percentiles further out
+    than the level's (Hesterberg 2015, The American Statistician 69, section 3.3).
+    """
+    tail = float(stats.norm.sf(np.sqrt(units / (units - 1)) * stats.t.ppf((1 + level) / 2, units - 1)))
+    low, high = np.nanquantile(replicas, [tail, 1 - tail], method="weibull")
+    return float(low), float(high)
+
+
 def codes(labels: ArrayLike) -> tuple[NDArray[np.intp], int]:
     """Labels as integers 0..k-1, and k."""
     values, inverse = distinct(labels)

@@ -148,17 +148,18 @@ class Standings:
         fitted = rating.fit_cells(told, parts, annotators, self._ties)
         whole = basis(axis, simulated, every, self._digests.digest(met.values()))
         taken = tuple(Effect(whole, name, estimate) for name, estimate in fitted.effects.items())
+        elo, arena_ranks, listed = fitted.elo, fitted.arena_ranks, list(names.items())
         for at in fitted.order:
-            name, system = list(names.items())[at]
+            name, system = listed[at]
             counts = self._tally.counts(self._groups.number[number, system])
             mine = [pair for key, pair in met.items() if system in key]
             yield Standing(
                 basis=basis(axis, simulated, counts, self._digests.digest(mine)),
                 system=name,
-                elo=fitted.elo[at],
+                elo=elo[at],
                 rank=fitted.ranks[at],
                 rank_at_once=fitted.ranks_at_once[at],
-                arena_rank=fitted.arena_ranks[at],
+                arena_rank=arena_ranks[at],
                 win_rate=wins.analytic(counts, Form.WIN_RATE),
                 effects=taken,
             )

@@ -79,8 +79,8 @@ def judged(url: str, simulated: bool, prompts: int = 40, people: int = 6) -> Non
 def vast(file: Path, votes: int = 1_000_000, systems: int = 200, samples: int = 50_000) -> None:
     """A record as large as the dashboards must bear, written past the store's checks, which would take half an hour.
 
-    Four axes a judgement; three judgements a comparison; every system as strong as its number. Ids are not hashes of
-    content here, which only `Store.select` would notice.
+    Four axes a judgement; three judgements a comparison; every system as strong as its number. Ids of comparisons and
+    judgements are not hashes of their content here, which only `Store.select` would notice.
     """
     Store(str(file)).close()
     generator = np.random.default_rng(0)
@@ -92,11 +92,19 @@ def vast(file: Path, votes: int = 1_000_000, systems: int = 200, samples: int = 
     def name(kind: str, number: int) -> str:
         return f"{kind}-{hashlib.sha256(f'{kind}{number}'.encode()).hexdigest()[:24]}"
 
-    names = {
-        kind: [name(kind, n) for n in range(size)]
-        for kind, size in (("case", cases), ("sample", samples), ("comparison", comparisons), ("judgement", judgements))
-    }
     system, of_case = np.arange(samples) % systems, np.arange(samples) // systems
+    tags = [{"subject": f"subject {n % 7}", "scenario": f"scenario {n % 5}"} for n in range(cases)]
+    asks = [Case(suite="vast", prompt=f"prompt {n}", tags=tags[n], axes=axes) for n in range(cases)]
+    made = [Sample(case=asks[of_case[n]].id, system=f"system-{system[n]:03d}", seed=0) for n in range(samples)]
+    right = generator.random(samples) < 0.3 + 0.002 * system
+    scores = [
+        Score(sample=made[n].id, scorer="vast.strict", value=float(right[n]), unit="share") for n in range(samples)
+    ]
+    names = {"case": [one.id for one in asks], "sample": [one.id for one in made]}
+    names |= {
+        kind: [name(kind, n) for n in range(size)]
+        for kind, size in (("comparison", comparisons), ("judgement", judgements))
+    }
     asked = generator.integers(cases, size=comparisons)
     one = generator.integers(systems, size=comparisons)
     # Neighbours on the ladder meet, as they do where the ranking is least certain.
@@ -104,52 +112,13 @@ def vast(file: Path, votes: int = 1_000_000, systems: int = 200, samples: int = 
     engine = create_engine(f"sqlite:///{file}")
     with engine.begin() as connection:
         connection.execute(text("PRAGMA synchronous = OFF"))
-        tags = [{"subject": f"subject {n % 7}", "scenario": f"scenario {n % 5}"} for n in range(cases)]
-        connection.execute(
-            insert(TABLES["case"]),
-            [
-                {
-                    "id": names["case"][n],
-                    "suite": "vast",
-                    "prompt": f"prompt {n}",
-                    "split": "heldout",
-                    "conditions": {},
-                    "tags": tags[n],
-                    "axes": list(axes),
-                    "recorded_at": start,
-                }
-                for n in range(cases)
-            ],
-        )
-        connection.execute(
-            insert(TABLES["sample"]),
-            [
-                {
-                    "id": names["sample"][n],
-                    "case": names["case"][of_case[n]],
-                    "system": f"system-{system[n]:03d}",
-                    "seed": 0,
-                    "sampler": {},
-                    "recorded_at": start + timedelta(minutes=int(system[n])),
-                }
-                for n in range(samples)
-            ],
-        )
-        connection.execute(
-            insert(TABLES["score"]),
-            [
-                {
-                    "id": name("score", n),
-                    "sample": names["sample"][n],
-                    "scorer": "vast.strict",
-                    "value": float(generator.random() < 0.3 + 0.002 * system[n]),
-                    "unit": "share",
-                    "detail": {},
-                    "recorded_at": start,
-                }
-                for n in range(samples)
-            ],
-        )
+        when = {"case": [start] * cases, "score": [start] * samples}
+        when["sample"] = [start + timedelta(minutes=int(one)) for one in system]
+        for kind, records in (("case", asks), ("sample", made), ("score", scores)):
+            rows = [
+                {"id": one.id, "recorded_at": at, **one.model_dump(mode="json")} for one, at in zip(records, when[kind])
+            ]
+            connection.execute(insert(TABLES[kind]), rows)
         connection.execute(
             insert(TABLES["comparison"]),
             [

@@ -9,6 +9,7 @@ Departure: where chance makes V smaller than one of its three parts, the largest
 Nielsen & Webb 2024), not the usual zero, because a zero variance claims certainty.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -68,9 +69,19 @@ class TwoWay:
     def variance(self, direction: NDArray[np.float64]) -> NDArray[np.float64] | None:
         """Variance of `direction` (..., p) times the summed scores, shape (...); None without a sample."""
 
-        def form(outer: NDArray[np.float64]) -> NDArray[np.float64]:
-            return np.einsum("...i,ij,...j->...", direction, outer, direction)
+        return self._combined(lambda outer: ((direction @ outer) * direction).sum(-1))
 
+    def differences(self, directions: NDArray[np.float64]) -> NDArray[np.float64] | None:
+        """`variance` of every one of `directions` (k, p) less every other: (k, k)."""
+
+        def form(outer: NDArray[np.float64]) -> NDArray[np.float64]:
+            products = directions @ outer @ directions.T
+            return np.diag(products)[:, None] + np.diag(products) - products - products.T
+
+        return self._combined(form)
+
+    def _combined(self, form: Callable[[NDArray[np.float64]], NDArray[np.float64]]) -> NDArray[np.float64] | None:
+        """The variance from what `form` makes of each way of clustering; None without a sample."""
         if not self._sampled:
             return None
         if len(self._sampled) == 1:

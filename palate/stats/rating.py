@@ -71,10 +71,9 @@ class Ratings:
     @property
     def arena_ranks(self) -> tuple[int | None, ...]:
         """LMArena's "Rank (UB)": one more than the systems whose interval lies above this one's; None without one."""
+        lows = np.sort([one.low for one in self.strength if one.low is not None])
         return tuple(
-            None
-            if one.high is None
-            else 1 + sum(other.low is not None and other.low > one.high for other in self.strength)
+            None if one.high is None else 1 + len(lows) - int(np.searchsorted(lows, one.high, side="right"))
             for one in self.strength
         )
 
@@ -203,11 +202,13 @@ def fit_cells(
 
     method = _MODEL[ties] if tied else "Bradley-Terry"
     estimates = [_estimate(v, d, sampling, n, level, method) for v, d in zip(parameters, influence)]
+    variance = None if sampling is None else sampling.differences(influence[:k])
+    at_once = 1 - (1 - level) / max(k * (k - 1) / 2, 1)
     return Ratings(
         strength=tuple(estimates[:k]),
         order=tuple(np.argsort(-parameters[:k], kind="stable").tolist()),
-        ranks=_ranks(parameters[:k], influence[:k], sampling, level),
-        ranks_at_once=_ranks(parameters[:k], influence[:k], sampling, 1 - (1 - level) / max(k * (k - 1) / 2, 1)),
+        ranks=_ranks(parameters[:k], variance, sampling, level),
+        ranks_at_once=_ranks(parameters[:k], variance, sampling, at_once),
         tie=estimates[-1] if tied else None,
         effects=dict(zip(cells.effects, estimates[k:])),
         log_likelihood=log_likelihood,
@@ -309,10 +310,9 @@ def _estimate(value: float, direction: Floats, sampling: TwoWay | None, n: int, 
     )
 
 
-def _ranks(strength: Floats, influence: Floats, sampling: TwoWay | None, level: float) -> Ranks:
+def _ranks(strength: Floats, variance: Floats | None, sampling: TwoWay | None, level: float) -> Ranks:
     """From the intervals of differences, which are narrower than the overlap of two intervals suggests."""
     k = len(strength)
-    variance = None if sampling is None else sampling.variance(influence[:, None, :] - influence[None, :, :])
     if sampling is None or variance is None:
         return ((1, k),) * k
     beats = strength[:, None] - strength[None, :] > sampling.quantile(level) * np.sqrt(variance.clip(min=0))

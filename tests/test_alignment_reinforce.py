@@ -1,17 +1,14 @@
 """`palate align`: runs of the online algorithms on a tiny generator, stopped, killed and refused."""
 
 import json
-import os
 import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
-from tiny_generator import KILLED
+from tiny_generator import killed_before
 
 from alignment.cli import align
 from alignment.journal import read
@@ -69,9 +66,7 @@ def test_a_command_trains_and_the_run_is_in_the_record(kind: str, base: Path, tm
 def test_a_run_killed_with_9_goes_on_bit_for_bit(kind: str, base: Path, tmp_path: Path) -> None:
     told = (*SMALL, *MORE.get(kind, ()), "fit.steps=6")
     whole = Setup.of(kind, load(ALGORITHMS[kind].recipe, None, told), base).run(tmp_path / "whole")
-    command = [sys.executable, "-c", KILLED, kind, str(base), str(tmp_path / "broken"), "3", *told]
-    child = subprocess.run(command, env={**os.environ, "PYTHONPATH": "."}, capture_output=True, check=False)
-    assert child.returncode == -signal.SIGKILL, child.stderr.decode()
+    assert killed_before(3, kind, base, tmp_path / "broken", told) == -signal.SIGKILL
     broken = Setup.of(kind, load(ALGORITHMS[kind].recipe, None, told), base).run(tmp_path / "broken")
     assert broken.checkpoints == whole.checkpoints
     assert read(tmp_path / "broken" / "metrics.jsonl") == read(tmp_path / "whole" / "metrics.jsonl")

@@ -15,7 +15,7 @@ import pytest
 import torch
 from click.testing import CliRunner
 from gaussian_policy import GaussianPolicy, near, online
-from tiny_generator import KILLED
+from tiny_generator import killed_before
 
 from alignment.algorithms.awm import Awm, AwmSettings
 from alignment.cli import align
@@ -154,9 +154,7 @@ def test_a_run_killed_at_every_step_has_the_curve_of_an_unbroken_one(kind: str, 
     recipe = load(ALGORITHMS[kind].recipe, None, told)
     whole = Setup.of(kind, recipe, base).run(tmp_path / "whole")
     for step in range(6):
-        command = [sys.executable, "-c", KILLED, kind, str(base), str(tmp_path / "broken"), str(step), *told]
-        child = subprocess.run(command, env={**os.environ, "PYTHONPATH": "."}, capture_output=True, check=False)
-        assert child.returncode == -signal.SIGKILL, child.stderr.decode()
+        assert killed_before(step, kind, base, tmp_path / "broken", told) == -signal.SIGKILL
     broken = Setup.of(kind, recipe, base).run(tmp_path / "broken")
     assert read(tmp_path / "broken" / "metrics.jsonl") == read(tmp_path / "whole" / "metrics.jsonl")
     assert broken.checkpoints == whole.checkpoints

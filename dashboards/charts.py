@@ -32,51 +32,57 @@ def stacked(table: pd.DataFrame, row: str, order: list[str]) -> Chart:
     )
     scale = alt.Scale(domain=["good", "same", "bad"], range=[BLUE, "#C9C9C9", VERMILLION])
     y = alt.Y(f"{row}:N", sort=order, title=None, axis=alt.Axis(labelLimit=140))
-    base = alt.Chart(long, height=ROW * len(order) + 130)
+    base = alt.Chart()
     bars = base.mark_bar().encode(
         x=alt.X(
             "start:Q", axis=alt.Axis(format="%", tickCount=5), scale=alt.Scale(domain=[0, 1]), title="share of verdicts"
         ),
-        x2="end:Q",
+        x2=alt.X2("end:Q"),
         y=y,
         color=alt.Color("verdict:N", scale=scale, title=None, legend=alt.Legend(orient="top")),
-        tooltip=[row, "verdict", alt.Tooltip("count:Q", format=","), alt.Tooltip("share:Q", format=".1%")],
+        tooltip=[
+            alt.Tooltip(f"{row}:N"),
+            alt.Tooltip("verdict:N"),
+            alt.Tooltip("count:Q", format=","),
+            alt.Tooltip("share:Q", format=".1%"),
+        ],
     )
     labels = base.mark_text(fontWeight="bold", fontSize=12).encode(
         x=alt.X("middle:Q"),
         y=y,
-        text="label:N",
-        color=alt.condition("datum.verdict == 'same'", alt.value("#222222"), alt.value("white")),
+        text=alt.Text("label:N"),
+        color=_lettering("datum.verdict != 'same'"),
     )
-    return bars + labels
+    return alt.layer(bars, labels, data=long, height=ROW * len(order) + 130)
+
+
+def _lettering(dark: str) -> alt.ColorValue:
+    """White where the ground under it is dark."""
+    return alt.ColorValue("#222222", condition={"test": dark, "value": "white"})
 
 
 def whiskers(
-    table: pd.DataFrame,
-    row: str,
-    value: str,
-    title: str,
-    order: list[str],
-    zero: float | None = None,
-    format: str = "+.0%",
+    table: pd.DataFrame, row: str, value: str, title: str, zero: float | None = None, format: str = "+.0%"
 ) -> Chart:
-    """A point and its interval in each row. `table` has the row's name and `spread`'s three columns of `value`."""
+    """A point and its interval in each row, in the order of `table`, which has the row's name and `spread`'s three
+    columns of `value`."""
     table = table.rename(columns={value: "value", f"{value} low": "low", f"{value} high": "high"})
-    y = alt.Y(f"{row}:N", sort=order, title=None, axis=alt.Axis(labelLimit=140))
+    y = alt.Y(f"{row}:N", sort=None, title=None, axis=alt.Axis(labelLimit=140))
     axis, scale = alt.Axis(format=format, tickCount=6), alt.Scale(zero=False, nice=True)
     tips = [
-        row,
+        alt.Tooltip(f"{row}:N"),
         *(alt.Tooltip(f"{name}:Q", format=format.replace("0%", "1%"), title=name) for name in ("value", "low", "high")),
     ]
-    base = alt.Chart(table, height=ROW * len(order) + 90)
+    base = alt.Chart()
     rules = base.mark_rule(color=BLUE, strokeWidth=3).encode(
-        x=alt.X("low:Q", title=title, axis=axis, scale=scale), x2="high:Q", y=y, tooltip=tips
+        x=alt.X("low:Q", title=title, axis=axis, scale=scale), x2=alt.X2("high:Q"), y=y, tooltip=tips
     )
-    points = base.mark_point(color=BLUE, filled=True, size=90, opacity=1).encode(x="value:Q", y=y, tooltip=tips)
-    if zero is None:
-        return rules + points
-    line = alt.Chart(pd.DataFrame({"zero": [zero]})).mark_rule(color=NEUTRAL, strokeDash=[4, 3]).encode(x="zero:Q")
-    return line + rules + points
+    points = base.mark_point(color=BLUE, filled=True, size=90, opacity=1).encode(x=alt.X("value:Q"), y=y, tooltip=tips)
+    layers = [rules, points]
+    if zero is not None:
+        at = alt.Chart(alt.InlineData([{"zero": zero}]))
+        layers = [at.mark_rule(color=NEUTRAL, strokeDash=[4, 3]).encode(x=alt.X("zero:Q")), *layers]
+    return alt.layer(*layers, data=table, height=ROW * len(table) + 90)
 
 
 def heat(
@@ -99,17 +105,22 @@ def heat(
         axis=alt.Axis(labelAngle=-35, orient="top", labelLimit=110, labelOverlap=False),
         sort=None,
     )
-    base = alt.Chart(table, height=CELL * len(set(table[row])) + 180)
+    base = alt.Chart()
     cells = base.mark_rect(stroke="white").encode(
         x=x,
         y=y,
         color=alt.Color(f"{value}:Q", scale=scale, title=title, legend=alt.Legend(format=format, orient="bottom")),
-        tooltip=[row, column, alt.Tooltip(f"{value}:Q", format=format), alt.Tooltip(f"{label}:N", title="cell")],
+        tooltip=[
+            alt.Tooltip(f"{row}:N"),
+            alt.Tooltip(f"{column}:N"),
+            alt.Tooltip(f"{value}:Q", format=format),
+            alt.Tooltip(f"{label}:N", title="cell"),
+        ],
     )
     words = base.mark_text(fontSize=11, lineBreak="\n", dy=-6 if table[label].str.contains("\n").any() else 0).encode(
-        x=x, y=y, text=f"{label}:N", color=alt.condition(dark, alt.value("white"), alt.value("#222222"))
+        x=x, y=y, text=alt.Text(f"{label}:N"), color=_lettering(dark)
     )
-    return cells + words
+    return alt.layer(cells, words, data=table, height=CELL * len(set(table[row])) + 180)
 
 
 def picture(chart: Chart, width: int) -> Chart:

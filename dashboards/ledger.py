@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from dashboards import queries
 from dashboards.queries import utc
+from palate.digest import hashes
 from palate.records import Verdict
 from palate.store import Store
 from palate.votes import Codes, Labels, Votes, alphabetical
@@ -85,6 +86,7 @@ class Ledger:
         self._samples, self._comparisons, self._judgements = _Table(), _Table(), _Table()
         self._verdicts = {name: array("i") for name in ("judgement", "axis", "verdict")}
         self._superseded: set[str] = set()
+        self._hashes = bytearray()  # of judgements' ids, 32 bytes each
 
     def refresh(self, counts: dict[str, int]) -> "Snapshot":
         """Reads what is new; all of it again where afterwards something is missing, as after a restored backup."""
@@ -132,6 +134,7 @@ class Ledger:
                 skipped=row.skip is not None,
                 seconds=np.nan if row.seconds is None else row.seconds,
             )
+        self._hashes += hashes(row.id for row in new).tobytes()
         for row in found:
             at = held.ids.get(row.judgement, -1)
             if at >= before:
@@ -146,6 +149,7 @@ class Ledger:
         return Snapshot(
             words={name: words.array for name, words in self.words.items()},
             judgement_ids=np.array(list(self._judgements.ids), object),
+            judgement_hashes=np.frombuffer(bytes(self._hashes), np.uint8).reshape(-1, 32),
             comparison_ids=np.array(list(self._comparisons.ids), object),
             sample_ids=np.array(list(self._samples.ids), object),
             judgement={**judgements, "stands": stands},
@@ -167,6 +171,7 @@ class Snapshot:
 
     words: dict[str, NDArray[np.object_]]
     judgement_ids: NDArray[np.object_]
+    judgement_hashes: NDArray[np.uint8]
     comparison_ids: NDArray[np.object_]
     sample_ids: NDArray[np.object_]
     judgement: dict[str, NDArray[Any]]
@@ -290,4 +295,11 @@ class Snapshot:
 
     def _labels(self, kind: str, codes: Ints) -> Labels:
         names, rank = self._alphabets[kind]
-        return Labels(names, rank[codes])
+        return Labels(names, rank[codes], self._sorted_hashes if kind == "judgement" else None)
+
+    @cached_property
+    def _sorted_hashes(self) -> NDArray[np.uint8]:
+        rank = self._alphabets["judgement"][1]
+        found = np.empty_like(self.judgement_hashes)
+        found[rank] = self.judgement_hashes
+        return found

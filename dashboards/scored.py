@@ -10,7 +10,7 @@ from dashboards.choose import Choice
 from dashboards.ledger import Mask, Snapshot
 from dashboards.reader import Scores
 from palate.records import Estimate
-from palate.report import mean_over_cases
+from palate.report import mean_over_cases, means_over_cases
 
 
 @dataclass(frozen=True)
@@ -37,17 +37,15 @@ def of_samples(scores: Scores, samples: int) -> NDArray[np.float64]:
 
 def by_system(snapshot: Snapshot, values: NDArray[np.float64], cases: Sequence[str]) -> dict[str, Estimate]:
     """System -> mean score over these cases, in order of the systems' codes. Without a score a system is left out."""
-    inside = np.isin(snapshot.sample["case"], [snapshot.code("case", one) for one in cases])
-    known = inside & ~np.isnan(values)
-    found: dict[str, Estimate] = {}
-    for code, name in enumerate(snapshot.words["system"]):
-        own = snapshot.sample["system"] == code
-        rows = own & known
-        if rows.any():
-            lost = int((own & inside & np.isnan(values)).sum())
-            note = f"{lost} samples have no score" if lost else ""
-            found[str(name)] = mean_over_cases(values[rows].tolist(), snapshot.sample["case"][rows].tolist(), note)
-    return found
+    asked = np.isin(snapshot.words["case"], np.array(cases, object))
+    inside = np.flatnonzero(asked[snapshot.sample["case"]])
+    missing = np.isnan(values[inside])
+    system, names = snapshot.sample["system"][inside], snapshot.words["system"]
+    lost = np.bincount(system[missing], minlength=len(names))
+    notes = {code: f"{lost[code]} samples have no score" for code in np.flatnonzero(lost).tolist()}
+    known = inside[~missing]
+    found = means_over_cases(values[known], snapshot.sample["case"][known], system[~missing], notes)
+    return {str(names[code]): one for code, one in found.items()}
 
 
 def difference(snapshot: Snapshot, values: NDArray[np.float64], system: str, baseline: str) -> Estimate | None:

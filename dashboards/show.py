@@ -2,7 +2,7 @@
 
 import io
 from collections.abc import Callable, Sequence
-from typing import assert_never
+from typing import Any, assert_never
 
 import streamlit as st
 from altair.utils.schemapi import debug_mode
@@ -117,7 +117,7 @@ def _exhibit(one: Exhibit) -> None:
     st.subheader(f"{badge}{_escaped(one.title)}", anchor=one.key)
     for number, chart in enumerate(one.charts):
         described = f"{'Simulated votes. ' if one.simulated else ''}{one.title}. The table under it has the numbers."
-        st.altair_chart(marked(chart, one.simulated), key=f"{one.key}-{number}", alt=described)
+        st.vega_lite_chart(spec=_drawn(marked(chart, one.simulated)), key=f"{one.key}-{number}", alt=described)
     if one.charts:
         with st.expander(f"Data: {len(one.table):,} rows", expanded=one.open):
             _table(one)
@@ -125,12 +125,20 @@ def _exhibit(one: Exhibit) -> None:
         _table(one)
     st.caption(_escaped(one.says))
     with st.container(horizontal=True):
-        st.download_button("CSV", one.csv, f"{one.file}.csv", "text/csv", key=f"csv-{one.key}", on_click="ignore")
+        st.download_button(
+            "CSV", lambda: one.csv, f"{one.file}.csv", "text/csv", key=f"csv-{one.key}", on_click="ignore"
+        )
         for number, chart in enumerate(one.charts):
             name = f"{one.file}-{number + 1}.png"
             picture = _picture(marked(chart, one.simulated))
             label = "PNG" if len(one.charts) == 1 else f"PNG {number + 1}"
             st.download_button(label, picture, name, "image/png", key=f"png-{one.key}-{number}", on_click="ignore")
+
+
+def _drawn(chart: Chart) -> dict[str, Any]:
+    """What the browser draws, unchecked: `st.altair_chart` checks it, for longer than it takes to make. The size that
+    altair adds is for a chart outside a page."""
+    return {key: value for key, value in chart.to_dict(validate=False).items() if key != "config"}
 
 
 def _table(one: Exhibit) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 import numpy as np
 from numpy.typing import NDArray
 
+from palate.stats.estimate import distinct
 from palate.votes import Labels
 
 _LIMBS = 8  # of 32 bits
@@ -26,9 +27,10 @@ class Digests:
         """One more id, (n,), for each of these groups, (n,)."""
         more = max(int(group.max(initial=-1)) + 1 - len(self._sizes), 0)
         self._sums, self._sizes = np.pad(self._sums, [(0, more), (0, 0)]), np.pad(self._sizes, (0, more))
-        present, of = np.unique(ids.codes, return_inverse=True)
-        hashes = b"".join(map(_hash, ids.names[present].tolist()))
-        limbs = np.frombuffer(hashes, ">u4").reshape(-1, _LIMBS).astype(np.int64)
+        values, of = distinct(ids.codes)
+        present = values.astype(np.intp)
+        found = hashes(ids.names[present].tolist()) if ids.hashes is None else ids.hashes[present]
+        limbs = found.view(">u4").astype(np.int64)
         for limb, total in zip(limbs.T, self._sums.T):
             np.add.at(total, group, limb[of])
         self._sizes += np.bincount(group, minlength=len(self._sizes))
@@ -41,6 +43,11 @@ class Digests:
         """As `digest` of all ids of these groups."""
         sums = sum((self._sums[group] for group in groups), np.zeros(_LIMBS, np.int64)).tolist()
         return _hex(sum(limb << 32 * at for at, limb in enumerate(reversed(sums))))
+
+
+def hashes(ids: Iterable[str]) -> NDArray[np.uint8]:
+    """The SHA-256 (k, 32) of each id."""
+    return np.frombuffer(b"".join(map(_hash, ids)), np.uint8).reshape(-1, 32)
 
 
 def _hash(id: str) -> bytes:

@@ -7,6 +7,7 @@ from statistics import fmean
 from typing import Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from palate.accords import Accord
 from palate.digest import digest
@@ -14,7 +15,7 @@ from palate.errors import DataError
 from palate.gsb import Basis, Contest, slices
 from palate.records import Case, Estimate, Figure, Sample, Scalar, Score
 from palate.standings import Standing
-from palate.stats.estimate import two_way
+from palate.stats.estimate import TwoWay, codes, corrected, distinct
 from palate.store import Store
 
 Split = Literal["train", "heldout"]
@@ -149,19 +150,40 @@ def mean_over_cases(values: Sequence[float], cases: Sequence[str] | Sequence[int
     """
     if not values:
         raise DataError("no scores in this selection", "score the samples first, or check suite, split and system")
-    mean = fmean(values)
-    spread = two_way((np.array(values)[:, None] - mean) / len(values), list(cases), None)
-    deviation = spread.deviation(np.ones(1))
-    half = None if deviation is None else spread.quantile(0.95) * deviation
-    return Estimate(
-        value=mean,
-        low=None if half is None else mean - half,
-        high=None if half is None else mean + half,
-        n=len(values),
-        method="mean, t over cases",
-        clusters={"cases": spread.n_prompts},
-        note="; ".join(filter(None, ("no interval: nothing varies between cases" if half is None else "", note))),
-    )
+    return means_over_cases(np.array(values, float), codes(list(cases))[0], np.zeros(len(values), int), {0: note})[0]
+
+
+def means_over_cases(
+    values: NDArray[np.float64],
+    cases: NDArray[np.integer],
+    groups: NDArray[np.integer],
+    notes: Mapping[int, str] | None = None,
+) -> dict[int, Estimate]:
+    """Group -> the mean of its `values`, with a t interval over their cases; columns (n,) of numbers from zero."""
+    n, width = np.bincount(groups), int(cases.max(initial=0)) + 1
+    mean = np.bincount(groups, values) / np.maximum(n, 1)
+    cluster, of = distinct(groups.astype(np.int64) * width + cases)
+    group_of = cluster.astype(np.int64) // width
+    away = np.bincount(of, values - mean[groups]) / n[group_of]
+    squares, sizes = np.bincount(group_of, away**2), np.bincount(group_of)
+    found: dict[int, Estimate] = {}
+    for group in np.flatnonzero(n).tolist():
+        value, size = float(mean[group]), int(sizes[group])
+        outer = corrected(np.full((1, 1), squares[group]), size)
+        spread = TwoWay(outer, outer, outer, size, None)
+        deviation = spread.deviation(np.ones(1))
+        half = None if deviation is None else spread.quantile(0.95) * deviation
+        unsure = "no interval: nothing varies between cases" if half is None else ""
+        found[group] = Estimate(
+            value=value,
+            low=None if half is None else value - half,
+            high=None if half is None else value + half,
+            n=int(n[group]),
+            method="mean, t over cases",
+            clusters={"cases": size},
+            note="; ".join(filter(None, (unsure, (notes or {}).get(group, "")))),
+        )
+    return found
 
 
 def vote_figure(kind: str, name: str, estimate: Estimate, basis: Basis, selection: Mapping[str, Scalar]) -> Figure:

@@ -149,12 +149,15 @@ class Standings:
         whole = basis(axis, simulated, every, self._digests.digest(met.values()))
         taken = tuple(Effect(whole, name, estimate) for name, estimate in fitted.effects.items())
         elo, arena_ranks, listed = fitted.elo, fitted.arena_ranks, list(names.items())
+        pairs: dict[int, list[int]] = {system: [] for system in names.values()}
+        for (one, other), pair in met.items():
+            pairs[one].append(pair)
+            pairs[other].append(pair)
         for at in fitted.order:
             name, system = listed[at]
             counts = self._tally.counts(self._groups.number[number, system])
-            mine = [pair for key, pair in met.items() if system in key]
             yield Standing(
-                basis=basis(axis, simulated, counts, self._digests.digest(mine)),
+                basis=basis(axis, simulated, counts, self._digests.digest(pairs[system])),
                 system=name,
                 elo=elo[at],
                 rank=fitted.ranks[at],

@@ -18,17 +18,19 @@ Codes = NDArray[np.int32]
 class Labels:
     """A column (n,) of text: `names` (k,), sorted, and `codes` (n,) into them. A selection keeps all names.
 
-    It compares and selects as an array of text would.
+    It compares and selects as an array of text would. `hashes` (k, 32) are the SHA-256 of the names, where whoever made
+    the column had them ready.
     """
 
     names: NDArray[np.object_]
     codes: Codes
+    hashes: NDArray[np.uint8] | None = None
 
     def __len__(self) -> int:
         return len(self.codes)
 
     def __getitem__(self, rows: NDArray[np.bool_ | np.intp]) -> "Labels":
-        return Labels(self.names, self.codes[rows])
+        return Labels(self.names, self.codes[rows], self.hashes)
 
     def __eq__(self, other: object) -> NDArray[np.bool_]:  # pyright: ignore[reportIncompatibleMethodOverride]
         """Where the entry is `other`: one name, or that of a column with the same names."""

@@ -10,7 +10,9 @@ from dashboard_records import judged, partial
 from dashboards.ledger import Ledger, Snapshot
 from dashboards.reader import Reader
 from palate.errors import StoreError
+from palate.gsb import contests
 from palate.records import Case, Comparison, Judgement, Sample, Verdict
+from palate.standings import standings
 from palate.store import Store
 from palate.votes import Votes
 
@@ -40,6 +42,18 @@ def test_the_ledger_holds_the_votes_that_the_store_says_stand(url: str) -> None:
         votes = everything(reader.snapshot())
         assert len(votes) > 900
         assert same(votes, store.votes())
+
+
+def test_what_the_ledger_knows_beforehand_changes_no_number(url: str) -> None:
+    """Hashes of ids are kept: a contest's digest has to be the one of hashes computed when they are needed."""
+    judged(url, simulated=False, prompts=12)
+    ours = everything(Reader(url).snapshot())
+    with Store(url) as store:
+        theirs = store.votes()
+    assert ours.judgement.hashes is not None
+    assert theirs.judgement.hashes is None
+    assert contests(ours) == contests(theirs)
+    assert [one.basis for one in standings(ours)[0]] == [one.basis for one in standings(theirs)[0]]
 
 
 def test_new_votes_and_changed_minds_are_read_without_reading_the_old_again(

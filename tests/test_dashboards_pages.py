@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 from dashboard_records import judged, partial, scaling_csv
+from scipy.stats import binomtest
 from streamlit.testing.v1 import AppTest
 
 from dashboards.cli import dash
@@ -203,6 +204,11 @@ def test_annotators_are_counted_and_their_shares_have_intervals(records: dict[st
         assert (row["gold"], row["gold n"]) == (pytest.approx((gold.verdict == "good").mean()), len(gold))
         assert row["same low"] < row["same"] < row["same high"]
         assert row["repeat n"] == 10  # two studies, five repeats in each
+        wilson = binomtest(int((own.verdict == "same").sum()), len(own)).proportion_ci(method="wilson")
+        assert (row["same low"], row["same high"]) == pytest.approx(tuple(wilson))
+        side = np.where(own.verdict == "good", own.candidate_side == "left", own.candidate_side == "right")
+        decided = side[own.verdict != "same"]
+        assert row["left p"] == pytest.approx(binomtest(int(decided.sum()), len(decided)).pvalue)
     done = [one for one in items(records["people"], "Annotators") if isinstance(one, Card)]
     assert done[0].answer == "It is done"
     more = [one for one in items(records["people"], "Annotators", overlap="8") if isinstance(one, Card)]

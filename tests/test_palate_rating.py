@@ -10,6 +10,7 @@ from scipy.special import log_softmax
 from scipy.stats import t
 
 from palate.errors import DataError
+from palate.stats.estimate import two_way
 from palate.stats.rating import ELO, SIDE, fit
 from palate.stats.ties import curve
 from palate.stats.wins import GOOD, SAME
@@ -236,6 +237,15 @@ def test_style_is_taken_out():
         fit(*columns, systems=["a", "b"], covariates={"length": np.full(keep.sum(), np.nan)})
     with pytest.raises(DataError, match="length cannot be told"):
         fit(*columns, systems=["a", "b"], covariates={"length": np.zeros(keep.sum())})
+
+
+def test_variances_of_all_differences_at_once_are_those_of_each():
+    generator = np.random.default_rng(0)
+    scores, directions = generator.normal(size=(60, 5)), generator.normal(size=(4, 5))
+    clusters = generator.integers(9, size=60), generator.integers(5, size=60)
+    for sampling in (two_way(scores, *clusters), two_way(scores, clusters[0], None)):
+        each = sampling.variance(directions[:, None, :] - directions[None, :, :])
+        assert sampling.differences(directions) == pytest.approx(each, abs=1e-9)
 
 
 def test_ranks_at_once_and_as_lmarena_counts():

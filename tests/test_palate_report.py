@@ -13,11 +13,12 @@ from palate.errors import DataError
 from palate.gsb import Contests, contests, outcomes, slices
 from palate.provenance import walk
 from palate.records import UNKNOWN_ANNOTATOR, Case, Comparison, Figure, Judgement, Sample, Score, Side
-from palate.report import figures, score_difference, score_figure
+from palate.report import figures, mean_over_cases, means_over_cases, score_difference, score_figure
 from palate.report_cli import report
 from palate.report_text import gsb_text, table
 from palate.standings import standings
 from palate.stats import wins
+from palate.stats.estimate import two_way
 from palate.stats.wins import Form, holm
 from palate.store import Store
 from palate.style import style
@@ -318,6 +319,22 @@ def test_a_score_is_clustered_by_case(store):
             score_figure(store, *nothing, "heldout")
     with pytest.raises(DataError, match="no scores"):
         score_figure(store, "judge", "new", "s", "train")
+
+
+def test_means_of_many_groups_at_once_are_those_of_each():
+    generator = np.random.default_rng(0)
+    values, cases = generator.normal(size=50), generator.integers(7, size=50)
+    groups = np.append(generator.integers(4, size=49), 5)  # nothing in group 4, one value in group 5
+    found = means_over_cases(values, cases, groups, {2: "a note"})
+    assert sorted(found) == [0, 1, 2, 3, 5]
+    for group, one in found.items():
+        own = groups == group
+        alone = mean_over_cases(values[own].tolist(), cases[own].tolist(), "a note" if group == 2 else "")
+        assert one.clusters == alone.clusters
+        assert one.model_dump(exclude={"clusters"}) == pytest.approx(alone.model_dump(exclude={"clusters"}))
+        spread = two_way((values[own] - values[own].mean())[:, None] / own.sum(), cases[own], None)
+        if deviation := spread.deviation(np.ones(1)):
+            assert one.high - one.value == pytest.approx(spread.quantile(0.95) * deviation)
 
 
 def test_a_paired_difference_is_narrower_than_two_means(store):

@@ -1,19 +1,22 @@
 """Who judges, how well they agree, whom to talk to, and when the work will be done."""
 
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import altair as alt
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 from scipy import stats
+from statsmodels.stats.proportion import proportion_confint
 
 from dashboards import charts, choose
 from dashboards.choose import Choice
 from dashboards.exhibit import Ask, Card, Content, Exhibit, Remark, fine, numbers, short, spread, spread_formats, whole
-from dashboards.ledger import Ints
+from dashboards.ledger import Ints, Mask
 from dashboards.reader import Reader
 from palate.accords import accords
-from palate.records import Estimate
+from palate.stats.estimate import distinct
 
 TITLE = "Annotators"
 POINTS = 400  # of the burn-up: more cannot be told apart on a screen
@@ -59,74 +62,68 @@ def _quality(choice: Choice, axis: str) -> pd.DataFrame:
     snapshot = choice.snapshot
     kept = choice.verdicts(axis, ordinary=False)
     at, judgement, outcome = snapshot.comparison_of[kept], snapshot.verdict["judgement"][kept], snapshot.outcome[kept]
-    person = snapshot.judgement["annotator"][judgement]
+    person, people = snapshot.judgement["annotator"][judgement], len(snapshot.words["annotator"])
     comparison = snapshot.comparison
     sided, role = comparison["side"][at] * outcome, comparison["role"][at]
     normal = role != 1
     sums = np.bincount(at, outcome * normal, len(comparison["study"]))
     voters = np.bincount(at, normal, len(comparison["study"]))
-    others, alone = np.sign(sums[at] - outcome), voters[at] < 2
-    everyone = choice.study is None or comparison["study"][snapshot.judgement["comparison"]] == snapshot.code(
-        "study", choice.study
+    others, shared = np.sign(sums[at] - outcome), normal & (voters[at] > 1)
+
+    def count(which: Mask) -> Ints:
+        """Of each annotator."""
+        return np.bincount(person[which], minlength=people)
+
+    shares = {
+        "gold": (count((role == 1) & (outcome > 0)), count(role == 1)),
+        "left": (count(sided > 0), count(sided != 0)),
+        "same": (count(outcome == 0), np.bincount(person, minlength=people)),
+        "repeat": _again(person[normal], comparison, at[normal], outcome[normal], people),
+        "as others": (count(shared & (others == outcome)), count(shared)),
+    }
+    asked = (snapshot.judgement["simulated"] == choice.simulated) & snapshot.judgement["stands"]
+    if choice.study is not None:
+        study = comparison["study"][snapshot.judgement["comparison"]]
+        asked &= study == snapshot.code("study", choice.study)
+    asker, skipped = snapshot.judgement["annotator"][asked], snapshot.judgement["skipped"][asked] == 1
+    left, decided = shares["left"]
+    table = pd.DataFrame(
+        {
+            "annotator": snapshot.words["annotator"].astype(str),
+            "judgements": np.bincount(asker, minlength=people),
+            "verdicts": shares["same"][1],
+            "skips": np.bincount(asker[skipped], minlength=people),
+            "median seconds": pd.Series(snapshot.judgement["seconds"][asked]).groupby(asker).median(),
+        },
+        index=range(people),
     )
-    asked = (snapshot.judgement["simulated"] == choice.simulated) & snapshot.judgement["stands"] & everyone
-    shown = (person, comparison["candidate"][at], comparison["baseline"][at], outcome)
-    again = _again(*(column[normal] for column in shown))
-    rows = []
-    for code in np.unique(person):
-        own = person == code
-        mine = asked & (snapshot.judgement["annotator"] == code)
-        seconds = snapshot.judgement["seconds"][mine]
-        decided = own & (sided != 0)
-        left = int((sided[decided] > 0).sum())
-        shares = {
-            "gold": (own & (role == 1) & (outcome > 0), own & (role == 1)),
-            "left": (decided & (sided > 0), decided),
-            "same": (own & (outcome == 0), own),
-            "as others": (own & normal & ~alone & (others == outcome), own & normal & ~alone),
-        }
-        found = {name: _wilson(int(hits.sum()), int(of.sum())) for name, (hits, of) in shares.items()}
-        found["repeat"] = _wilson(*again.get(int(code), (0, 0)))
-        rows.append(
-            {
-                "annotator": str(snapshot.words["annotator"][code]),
-                "judgements": int(mine.sum()),
-                "verdicts": int(own.sum()),
-                "skips": int((mine & (snapshot.judgement["skipped"] == 1)).sum()),
-                "median seconds": float(np.nanmedian(seconds)) if np.isfinite(seconds).any() else None,
-                **{
-                    k: v
-                    for name in _SHARES
-                    for k, v in {**spread(name, found[name]), f"{name} n": found[name].n}.items()
-                },
-                "left p": float(stats.binomtest(left, int(decided.sum())).pvalue) if decided.any() else None,
-            }
-        )
-    unused = [name for name in _SHARES if not any(row[f"{name} n"] for row in rows)]
-    lost = [column for name in unused for column in (name, f"{name} low", f"{name} high", f"{name} n")]
-    return numbers(sorted(rows, key=lambda row: str(row["annotator"]))).drop(columns=lost)
+    for name, (hits, n) in shares.items():
+        if n.any():
+            low, high = proportion_confint(hits, np.where(n, n, np.nan), method="wilson")
+            table = table.assign(**{name: hits / np.where(n, n, np.nan), f"{name} low": low, f"{name} high": high})
+            table[f"{name} n"] = n
+    # Two-sided and exact, of a coin that is fair.
+    table["left p"] = np.minimum(2 * stats.binom.cdf(np.minimum(left, decided - left), decided, 0.5), 1)
+    table.loc[decided == 0, "left p"] = np.nan
+    return table.loc[table["verdicts"] > 0].sort_values(by="annotator").reset_index(drop=True)
 
 
-def _again(person: Ints, candidate: Ints, baseline: Ints, outcome: Ints) -> dict[int, tuple[int, int]]:
-    """Person -> (answered the same, answered twice), over pairs of samples that they were shown more than once."""
-    asked = np.stack([person, candidate, baseline], axis=1)
-    shown, which, times = np.unique(asked, axis=0, return_inverse=True, return_counts=True)
-    least, most = np.ones(len(shown)), -np.ones(len(shown))
-    np.minimum.at(least, which, outcome)
-    np.maximum.at(most, which, outcome)
-    twice = times > 1
-    found: dict[int, tuple[int, int]] = {}
-    for code in np.unique(shown[twice, 0]):
-        own = twice & (shown[:, 0] == code)
-        found[int(code)] = int((least == most)[own].sum()), int(own.sum())
-    return found
+def _again(
+    person: Ints, comparison: dict[str, NDArray[Any]], at: Ints, outcome: Ints, people: int
+) -> tuple[Ints, Ints]:
+    """Of each person: answered the same, and answered twice, over pairs of samples that they were shown more than once.
 
-
-def _wilson(hits: int, n: int) -> Estimate:
-    if not n:
-        return Estimate(value=None, low=None, high=None, n=0, method="Wilson", note="nothing to count")
-    found = stats.binomtest(hits, n).proportion_ci(method="wilson")
-    return Estimate(value=hits / n, low=float(found.low), high=float(found.high), n=n, method="Wilson")
+    Columns (n,) of verdicts; `at` are their comparisons.
+    """
+    pair = distinct(
+        distinct(comparison["candidate"])[1] * (int(comparison["baseline"].max(initial=0)) + 1) + comparison["baseline"]
+    )[1]
+    asked, which = distinct(pair[at] * people + person)
+    times = np.bincount(which, minlength=len(asked))
+    least, most = (np.bincount(which, outcome == kind, len(asked)) for kind in (-1, 1))
+    same = (least == times) | (most == times) | (least + most == 0)
+    whose, twice = asked.astype(np.int64) % people, times > 1
+    return np.bincount(whose[twice & same], minlength=people), np.bincount(whose[twice], minlength=people)
 
 
 def _agreement(reader: Reader, choice: Choice) -> Content:
@@ -157,7 +154,7 @@ def _agreement(reader: Reader, choice: Choice) -> Content:
         "it. n verdicts on comparisons with two votes or more; 95% intervals, bootstrap over comparisons.",
         table,
         {**how, **spread_formats("agreeing pairs", fine), **dict.fromkeys(("comparisons", "n", "people"), whole)},
-        (charts.whiskers(table, "axis", "alpha", "alpha, ordinal, 95% interval", table["axis"].tolist(), 0.0, ".2f"),),
+        (charts.whiskers(table, "axis", "alpha", "alpha, ordinal, 95% interval", 0.0, ".2f"),),
         choice.simulated,
     )
 

@@ -76,7 +76,6 @@ def content(reader: Reader, ask: Ask) -> Content:
                 "system",
                 "mean",
                 f"mean {scorer}, 95% interval",
-                order[:MOST],
                 format=".0%" if share else ".3g",
             ),
         ),

@@ -155,7 +155,7 @@ def _by_axis(found: list[Contest], axes: list[str], simulated: bool) -> Iterator
         },
         (
             charts.stacked(table, "axis", axes),
-            charts.whiskers(table, "axis", "net", "net (G−B)/N, 95% interval", axes, zero=0.0),
+            charts.whiskers(table, "axis", "net", "net (G−B)/N, 95% interval", 0.0),
         ),
         simulated,
         open=True,

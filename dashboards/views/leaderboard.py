@@ -68,11 +68,7 @@ def _ladder(found: list[Standing], axis: str, simulated: bool) -> Exhibit:
             **spread_formats("win rate", fine),
             **dict.fromkeys(("rank", "rank from", "rank to", "rank (UB)", "n", "prompts", "people"), whole),
         },
-        (
-            charts.whiskers(
-                table, "system", "rating", "rating (Elo), 95% interval", table["system"].tolist(), format=",.0f"
-            ),
-        ),
+        (charts.whiskers(table, "system", "rating", "rating (Elo), 95% interval", format=",.0f"),),
         simulated,
         open=True,
     )
@@ -166,11 +162,7 @@ def _trend(reader: Reader, ask: Ask, choice: Choice, axis: str, order: list[str]
         "that holds at every look; “better” and “worse” where it leaves out zero, each release by itself.",
         table,
         {**spread_formats("net", signed), **dict.fromkeys(("n", "prompts", "people"), whole)},
-        (
-            charts.whiskers(
-                table.tail(40), "release", "net", "net (G−B)/N, any time", table["release"].tolist()[-40:], 0.0
-            ),
-        ),
+        (charts.whiskers(table.tail(40), "release", "net", "net (G−B)/N, any time", 0.0),),
         choice.simulated,
     )
 

@@ -90,7 +90,7 @@ def _against_votes(reader: Reader, ask: Ask, scorers: list[str]) -> Content:
         "reward was trained on these votes this is not held out.",
         table,
         {**spread_formats("accuracy", fine), **spread_formats("with ties", fine), "n": whole, "n with ties": whole},
-        (charts.whiskers(table, "scorer", "accuracy", "accuracy, 95% interval", table["scorer"].tolist(), 0.5, ".0%"),),
+        (charts.whiskers(table, "scorer", "accuracy", "accuracy, 95% interval", 0.5, ".0%"),),
         choice.simulated,
     )
     scorer = ask.one("scorer", "Scorer", table["scorer"].tolist())
@@ -182,7 +182,6 @@ def _hacking(reader: Reader, ask: Ask, scorers: list[str]) -> Content:
         yield Card(question, f"It looks so: {', '.join(alarmed)}", because, "bad")
     else:
         yield Card(question, "No sign of it", because + " No alarm is no proof.", "open")
-    order = table["system"].tolist()
     yield Exhibit(
         "proxy",
         f"{proxy} and {gold}, against {pinned}",
@@ -192,7 +191,7 @@ def _hacking(reader: Reader, ask: Ask, scorers: list[str]) -> Content:
         table,
         {**spread_formats("proxy", short), **spread_formats("verifier", short), "cases": whole},
         (
-            charts.whiskers(table, "system", "proxy", f"{proxy}, difference", order, 0.0, "+.3f"),
-            charts.whiskers(table, "system", "verifier", f"{gold}, difference", order, 0.0, "+.3f"),
+            charts.whiskers(table, "system", "proxy", f"{proxy}, difference", 0.0, "+.3f"),
+            charts.whiskers(table, "system", "verifier", f"{gold}, difference", 0.0, "+.3f"),
         ),
     )

@@ -11,6 +11,7 @@ Nielsen & Webb 2024), not the usual zero, because a zero variance claims certain
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -97,7 +98,7 @@ class TwoWay:
 
     def quantile(self, level: float) -> float:
         """Student's t for a two-sided interval, with the smaller sample's size less one degrees of freedom."""
-        return float(stats.t.ppf((1 + level) / 2, min(self._sampled) - 1))
+        return student(level, min(self._sampled) - 1)
 
     def p_value(self, value: float, deviation: float) -> float:
         """Two-sided p of `value` being zero, given its standard deviation."""
@@ -163,6 +164,12 @@ class Clusters:
         people = int(np.count_nonzero(self._judged))
         by_annotator = corrected(self._by_annotator.T @ self._by_annotator, people)
         return TwoWay(by_prompt, by_annotator, by_both, self._prompts, people)
+
+
+@cache
+def student(level: float, freedom: int) -> float:
+    """Student's t for a two-sided interval. Asked of the same few samples thousands of times."""
+    return float(stats.t.ppf((1 + level) / 2, freedom))
 
 
 def corrected(total: NDArray[np.float64], clusters: int) -> NDArray[np.float64]:

@@ -20,7 +20,7 @@ from tqdm import tqdm
 from palate.config import Settings
 from palate.errors import CheckpointError, DataError, FileError
 from palate.media import MediaFolder, Video
-from palate.records import Case, Record, Sample, Score, content_hash
+from palate.records import Case, Record, Sample, Scalar, Score, content_hash
 from palate.store import Store
 
 CHUNK = 64
@@ -89,9 +89,14 @@ class Answering(Generic[T]):
             seed=seed,
             media=media,
             checkpoint=self.checkpoint,
-            sampler=self.sampler.model_dump(mode="json"),
+            sampler=self.asked,
             failure=failure,
         )
+
+    @property
+    def asked(self) -> dict[str, Scalar]:
+        """The sampler's settings, as samples tell them."""
+        return self.sampler.model_dump(mode="json", exclude_none=True)
 
 
 Chunk = list[tuple[Case, int]]
@@ -194,10 +199,9 @@ Stored = dict[tuple[str, int | None], Sample]  # by case and seed
 
 def _stored(store: Store, work: Answering[Any]) -> Stored:
     """What there is of a system; where a case failed and was then answered, its answer."""
-    sampler = work.sampler.model_dump(mode="json")
     found: Stored = {}
     for sample in store.select(Sample, system=work.system, checkpoint=work.checkpoint):
-        if sample.sampler == sampler and (sample.media or (sample.case, sample.seed) not in found):
+        if sample.sampler == work.asked and (sample.media or (sample.case, sample.seed) not in found):
             found[sample.case, sample.seed] = sample
     return found
 

@@ -129,18 +129,19 @@ def run(
 
 @bench.command()
 @click.argument("path", type=click.Path(path_type=Path), required=False)
+@click.option("--meaning", is_flag=True, help="also compare what the English prompts mean, by embeddings")
 @json_option
-def validate(path: Path | None, as_json: bool) -> None:
+def validate(path: Path | None, meaning: bool, as_json: bool) -> None:
     """Check a suite in OmniVideo's form (a folder or one JSONL file; by default our own), and say how it is spread.
 
     Every line must fit, its handles must match its references in both languages, it must be askable under the
-    published limits, and no two prompts may read alike.
+    published limits, and no two prompts may read alike (with --meaning: or say the same in other words).
     """
     from benchmarks.omnivideo import DATA
     from benchmarks.validate import examine, spread
     from palate.errors import ImportRefusedError
 
-    found, faults = examine(path or DATA)
+    found, faults = examine(path or DATA, meaning=meaning)
     for fault in faults:
         click.echo(fault, err=True)
     if faults:

@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 @click.option("--repeats", type=click.IntRange(min=1), default=1, show_default=True, help="how often each is judged")
 @click.option("--prices", nargs=2, type=float, metavar="IN OUT", help="of a million tokens, for the cost")
 @click.option("--dry-run", is_flag=True, help="count calls, tokens and cost, and ask nothing")
+@click.option(
+    "--tokenizer", type=click.Path(path_type=Path), help="by which conciseness counts: the paper's is flan-t5's folder"
+)
 @click.option("--out", type=click.Path(path_type=Path), help="every judgement, as JSON lines")
 @json_option
 @settings_options
@@ -29,6 +32,7 @@ def captions(
     repeats: int,
     prices: tuple[float, float] | None,
     dry_run: bool,
+    tokenizer: Path | None,
     out: Path | None,
     as_json: bool,
     recipe: Path | None,
@@ -51,6 +55,7 @@ def captions(
 
     settings = load(vidcapbench.CaptionSettings, recipe, overrides)
     asked = vidcapbench.load(questions, captions)
+    count = caption_metrics.tokens_by(tokenizer) if tokenizer else None
     with closing(Chat(settings.answerer, folder)) as answerer, closing(Chat(settings.judge, folder)) as judge:
         due = vidcapbench.bill(asked, repeats, answerer, judge)
         cost = f", at most {due.cost(*prices):.2f}" if prices else ""
@@ -64,7 +69,7 @@ def captions(
     if out:
         with whole_file(out) as file:
             file.writelines(f"{json.dumps(one.row(), ensure_ascii=False)}\n".encode() for one in marked)
-    found = caption_metrics.summary(marked)
+    found = caption_metrics.summary(marked, count)
     if as_json:
         rows = {part: {name: one.model_dump(mode="json") for name, one in of.items()} for part, of in found.items()}
         click.echo(json.dumps(rows))
@@ -73,7 +78,9 @@ def captions(
         rows = [[part, *(_shown(of[name]) for name in names)] for part, of in found.items() if set(names) <= of.keys()]
         click.echo(table(["in percent", *names], rows) + "\n")
     notes = sorted({one.note for of in found.values() for one in of.values() if one.note})
-    click.echo("\n".join(["Intervals are 95%, over videos. Conciseness is accuracy for each word.", *notes]))
+    click.echo(
+        "\n".join(["Intervals are 95%, over videos. Conciseness is 100 x accuracy / mean tokens of a caption.", *notes])
+    )
 
 
 def _shown(estimate: "Estimate") -> str:

@@ -1,5 +1,6 @@
 """`palate bench`: what we ask, who answers, and how two answer side by side."""
 
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -48,32 +49,45 @@ def list_(suite: str | None, split: str, count: int) -> None:
 @click.argument("suite")
 @store_option
 @json_option
-@click.option("--system", required=True, help="the name under which the answers are kept")
 @click.option(
-    "--checkpoint", type=click.Path(path_type=Path), default=None, help="the generator; default: the shipped one"
+    "--system",
+    "told",
+    metavar="NAME[=LEARNED]",
+    multiple=True,
+    required=True,
+    help="under which name answers are kept, and what `palate align` wrote, if it is asked with that; give several",
+)
+@click.option("--generator", default="shapes", show_default=True, help="or a family of `palate align generators`")
+@click.option(
+    "--weights", type=click.Path(path_type=Path), help="the generator's, a folder in diffusers' format or a checkpoint"
 )
 @split_option
 @count_option
-@click.option("--seeds", default=1, show_default=True, help="samples of each case")
+@click.option("--seeds", type=click.IntRange(min=1), default=1, show_default=True, help="samples of each case")
 @seed_option
 @assets_option
 @click.option(
-    "--workers", default=2, show_default=True, help="processes of one thread each; the answers do not depend on it"
+    "--workers",
+    type=click.IntRange(min=1),
+    help="processes of one thread each; the answers do not depend on it  [default: 2, and 1 of a pipeline]",
 )
+@click.option("--ray", "address", metavar="ADDRESS", help="spread them over a Ray cluster: local, auto or host:port")
 @click.option("--retry-failed", is_flag=True, help="ask again for what failed before")
 @settings_options
 def run(
     suite: str,
     store: str,
     as_json: bool,
-    system: str,
-    checkpoint: Path | None,
+    told: tuple[str, ...],
+    generator: str,
+    weights: Path | None,
     split: str,
     count: int | None,
     seeds: int,
     seed: int,
     assets: Path | None,
-    workers: int,
+    workers: int | None,
+    address: str | None,
     retry_failed: bool,
     recipe: Path | None,
     overrides: tuple[str, ...],
@@ -83,65 +97,51 @@ def run(
     A case that the generator fails on is kept with the reason; it is not asked again unless told to.
     """
     from collections import Counter
-    from functools import partial
 
     from benchmarks.assets import attach
-    from benchmarks.runner import Answering, answer
+    from benchmarks.cluster import cluster
+    from benchmarks.runner import answer, in_process, processes
     from benchmarks.suite import stored_or_named
-    from models.generator import Generator, SamplerSettings
-    from models.weights import SHIPPED, file_hash
-    from palate import shapes
-    from palate.config import load
+    from benchmarks.systems import SHAPES, systems
     from palate.store import Store
 
-    sampler = load(SamplerSettings, recipe, overrides)
-    path = checkpoint or SHIPPED
+    many = workers or (2 if generator == SHAPES else 1)
+    spread = cluster(address, many) if address else processes(many) if many > 1 else in_process
     with Store(store) as record:
         chosen = stored_or_named(record, suite)
+        works = systems(told, generator, weights, recipe, overrides, chosen.scorer, record.media.folder)
         cases = chosen.attach(chosen.cases(split, count, seed), record.media)
         if assets:
             cases = attach(cases, assets, record.media)
-        work = Answering(
-            load=partial(Generator.load_for_worker, path),
-            system=system,
-            checkpoint=file_hash(path),
-            sampler=sampler,
-            scorer=chosen.scorer,
-            media=record.media.folder,
-            fps=shapes.FPS,
-        )
-        samples = answer(record, cases, seeds, work, workers, f"{system} answers {suite}", retry_failed)
-    reasons = Counter(sample.failure for sample in samples if sample.failure).most_common()
-    failed = sum(count for _, count in reasons)
-    told = f"; {failed} of {len(samples)} failed, most often so: {reasons[0][0]}" if reasons else ""
-    report(
-        as_json,
-        f"{system} has answered {len(cases)} {split} cases of {suite}, {seeds} times each{told}",
-        {
-            "system": system,
-            "suite": suite,
-            "split": split,
-            "samples": len(samples),
-            "failed": failed,
-            "checkpoint": work.checkpoint,
-        },
-    )
+        label = f"{', '.join(work.system for work in works)}: {suite}"
+        answers = answer(record, cases, seeds, works, spread, label, retry_failed)
+    facts: list[dict[str, object]] = []
+    for work, samples in zip(works, answers, strict=True):
+        reasons = Counter(sample.failure for sample in samples if sample.failure).most_common()
+        failed = sum(count for _, count in reasons)
+        most = f"; {failed} of {len(samples)} failed, most often so: {reasons[0][0]}" if reasons else ""
+        if not as_json:
+            click.echo(f"{work.system} has answered {len(cases)} {split} cases of {suite}, {seeds} times each{most}")
+        facts.append({"system": work.system, "samples": len(samples), "failed": failed, "checkpoint": work.checkpoint})
+    if as_json:
+        click.echo(json.dumps({"suite": suite, "split": split, "systems": facts}))
 
 
 @bench.command()
 @click.argument("path", type=click.Path(path_type=Path), required=False)
+@click.option("--meaning", is_flag=True, help="also compare what the English prompts mean, by embeddings")
 @json_option
-def validate(path: Path | None, as_json: bool) -> None:
+def validate(path: Path | None, meaning: bool, as_json: bool) -> None:
     """Check a suite in OmniVideo's form (a folder or one JSONL file; by default our own), and say how it is spread.
 
     Every line must fit, its handles must match its references in both languages, it must be askable under the
-    published limits, and no two prompts may read alike.
+    published limits, and no two prompts may read alike (with --meaning: or say the same in other words).
     """
     from benchmarks.omnivideo import DATA
     from benchmarks.validate import examine, spread
     from palate.errors import ImportRefusedError
 
-    found, faults = examine(path or DATA)
+    found, faults = examine(path or DATA, meaning=meaning)
     for fault in faults:
         click.echo(fault, err=True)
     if faults:

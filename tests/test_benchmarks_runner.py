@@ -10,7 +10,7 @@ import pytest
 from numpy.typing import NDArray
 
 from benchmarks import shapes as suite
-from benchmarks.runner import CHUNK, Answering, answer, seed_of
+from benchmarks.runner import CHUNK, Answering, answer, processes, seed_of
 from models.generator import Generator
 from palate import shapes
 from palate.config import Settings
@@ -77,7 +77,7 @@ def test_cases_are_distinct_the_same_again_and_disjoint_between_splits() -> None
 def test_answers_are_scored_from_the_stored_file(tmp_path: Path) -> None:
     cases = suite.cases("heldout", 24)
     with Store(str(tmp_path / "record.db")) as store:
-        samples = answer(store, cases, 1, work(tmp_path), 1, "test")
+        samples = answer(store, cases, 1, [work(tmp_path)])[0]
         strict = {score.sample: score.value for score in store.select(Score, scorer=STRICT)}
         assert store.count(Score) == len(SCORERS) * 24
     for case, sample in zip(cases, samples):
@@ -94,15 +94,15 @@ def test_workers_and_restarts_change_nothing_and_nothing_is_made_twice(tmp_path:
         (place / "mood").touch()
         asked.append(replace(work(place), load=partial(Moody, place / "calls")))
     with Store(str(tmp_path / "one" / "record.db")) as store:
-        alone = answer(store, cases, 2, asked[0], 1, "alone")
+        alone = answer(store, cases, 2, [asked[0]])[0]
     assert {sample.failure is None for sample in alone} == {True, False}
     with Store(str(tmp_path / "two" / "record.db")) as store:
-        answer(store, cases[:CHUNK], 1, asked[1], 1, "part")  # as if it had been stopped
-        both = answer(store, cases, 2, asked[1], 2, "both")
+        answer(store, cases[:CHUNK], 1, [asked[1]])  # as if it had been stopped
+        both = answer(store, cases, 2, [asked[1]], processes(2))[0]
         made = (tmp_path / "two" / "calls").read_text().split()
         assert [sample.id for sample in both] == [sample.id for sample in alone]
         assert store.count(Sample) == 2 * CHUNK
-        answer(store, cases, 2, asked[1], 2, "again")
+        answer(store, cases, 2, [asked[1]], processes(2))
         assert (tmp_path / "two" / "calls").read_text().split() == made
 
 
@@ -111,7 +111,7 @@ def test_a_failure_is_a_row_with_its_reason_and_only_it_is_asked_again(tmp_path:
     moody = replace(work(tmp_path), load=partial(Moody, tmp_path / "calls"))
     (tmp_path / "mood").touch()
     with Store(str(tmp_path / "record.db")) as store:
-        samples = answer(store, cases, 1, moody, 1, "moody")
+        samples = answer(store, cases, 1, [moody])[0]
         for case, sample in zip(cases, samples, strict=True):
             reason = "RuntimeError: no memory left for a circle" if "circle" in case.prompt else None
             if "square" in case.prompt:
@@ -122,22 +122,22 @@ def test_a_failure_is_a_row_with_its_reason_and_only_it_is_asked_again(tmp_path:
         assert store.count(Score) == len(SCORERS) * sum(sample.failure is None for sample in samples)
 
         asked = len((tmp_path / "calls").read_text().split())
-        assert answer(store, cases, 1, moody, 1, "moody") == samples
+        assert answer(store, cases, 1, [moody]) == [samples]
         assert len((tmp_path / "calls").read_text().split()) == asked
         (tmp_path / "mood").unlink()
-        again = answer(store, cases, 1, moody, 1, "moody", retry=True)
+        (again,) = answer(store, cases, 1, [moody], retry=True)
         assert (tmp_path / "calls").read_text().split()[asked:] == ["1"] * sum(
             one.failure is not None for one in samples
         )
         assert [one.failure is None for one in again] == ["square" not in case.prompt for case in cases]
-        assert answer(store, cases, 1, moody, 1, "moody") == again
+        assert answer(store, cases, 1, [moody]) == [again]
 
 
 def test_a_full_disk_stops_the_run_and_is_nobodys_failure(tmp_path: Path) -> None:
     (tmp_path / "media").write_text("a file where the folder should be")
     with Store(str(tmp_path / "record.db")) as store:
         with pytest.raises(FileError):
-            answer(store, suite.cases("heldout", 3), 1, work(tmp_path), 1, "test")
+            answer(store, suite.cases("heldout", 3), 1, [work(tmp_path)])
         assert store.count(Sample) == 0
 
 
@@ -145,7 +145,7 @@ def test_a_generator_of_text_fails_on_references_only(tmp_path: Path) -> None:
     plain = suite.cases("heldout", 2)
     shown = [case.model_copy(update={"conditions": {"@Image_1": "a red circle"}}) for case in plain]
     with Store(str(tmp_path / "record.db")) as store:
-        samples = answer(store, [*plain, *shown], 1, work(tmp_path), 1, "test")
+        (samples,) = answer(store, [*plain, *shown], 1, [work(tmp_path)])
     assert [sample.failure for sample in samples] == [None, None] + [
         "DataError: this generator takes text alone: answer with one that takes references"
     ] * 2
@@ -158,7 +158,7 @@ def test_a_generator_that_cannot_be_loaded_says_why_in_one_line(tmp_path: Path) 
         Store(str(tmp_path / "record.db")) as store,
         pytest.raises(CheckpointError, match=r"cut\.safetensors is not a whole checkpoint .*: copy it again"),
     ):
-        answer(store, suite.cases("heldout", 3), 1, broken, 1, "broken")
+        answer(store, suite.cases("heldout", 3), 1, [broken])
 
 
 def test_seeds_differ_between_cases_and_indices_but_not_between_systems() -> None:

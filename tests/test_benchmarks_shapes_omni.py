@@ -62,7 +62,7 @@ def answered(tmp_path: Path, how: str, cases: list[Case]) -> dict[str, dict[str,
             tmp_path / "media",
             shapes.FPS,
         )
-        samples = {sample.id: sample.case for sample in answer(store, attached, 1, work, 1, how)}
+        samples = {sample.id: sample.case for sample in answer(store, attached, 1, [work])[0]}
         tasks = {case.id: case.tags["task"] for case in attached}
         found: dict[str, dict[str, list[float]]] = {}
         for score in store.select(Score):

@@ -67,14 +67,14 @@ def marks(*given: Mark | None, video: str = "v", sub: str = "color", caption: st
 
 def test_metrics_are_the_papers_formulas() -> None:
     found = [*marks(2, 2, 1, 0, -1, None, video="v"), *marks(0, 0, -1, video="w", caption="a b c d e f g h")]
-    values = {name: one.value for name, one in caption_metrics.measures(found).items()}
+    values = {name: one.value for name, one in caption_metrics.measures(found, {"v": 4, "w": 8}).items()}
     a, b, c, d = 2, 1, 3, 2
     assert values == pytest.approx(
         {
             "accuracy": 100 * a / (a + b + c + d),
             "precision": 100 * (a + b) / (a + b + d),
             "coverage": 100 * (a + b + d) / (a + b + c + d),
-            "conciseness": 100 * (a / (a + b + c + d)) / ((4 + 8) / 2),
+            "conciseness": 100 * (100 * a / (a + b + c + d)) / ((4 + 8) / 2),
         }
     )
     assert caption_metrics.measures(found)["accuracy"].note == "1 of 9 judgements give no mark"
@@ -86,6 +86,36 @@ def test_metrics_are_the_papers_formulas() -> None:
         "aesthetics",
         "motion",
     }
+
+
+def test_conciseness_counts_tokens_as_the_authors_do_or_says_that_nobody_counted(tmp_path: Path) -> None:
+    """A T5 tokenizer, as theirs is: pieces and the end; and `eval.py` has one mean length for all dimensions."""
+    pytest.importorskip("diffusers", reason="tiny_pipelines needs the extra `align`")
+    import tiny_pipelines
+
+    tiny_pipelines.t5()[0].save_pretrained(tmp_path / "t5")
+    told = [
+        *marks(2, 0, video="v", caption="a red circle"),
+        *marks(2, 2, 0, video="w", caption="a blue square moves up"),
+    ]
+    told += marks(2, 0, video="w", sub="events", caption="a blue square moves up")
+    counted = caption_metrics.summary(told, caption_metrics.tokens_by(tmp_path / "t5"))
+    mean = ((3 + 1) + (5 + 1)) / 2
+    for part, right in (("all", 4 / 7), ("aesthetics", 3 / 5), ("content", 1 / 2)):
+        assert counted[part]["conciseness"].value == pytest.approx(100 * 100 * right / mean)
+    assert counted["content"]["accuracy"].clusters == {"videos": 1}
+    nobody = caption_metrics.summary(told)["all"]["conciseness"]
+    assert (nobody.value, nobody.low, nobody.high) == (None, None, None)
+    assert nobody.note == caption_metrics.UNCOUNTED
+    questions, captions, _ = small_set(tmp_path)
+    with serving() as server:
+        who = ["--folder", str(tmp_path / "replies"), f"judge.url={server.url}", f"answerer.url={server.url}"]
+        command = ["captions", str(questions), str(captions), *who, "--tokenizer"]
+        counted = CliRunner().invoke(bench, [*command, str(tmp_path / "t5")], catch_exceptions=False)
+        refused = CliRunner().invoke(bench, [*command, str(tmp_path / "replies")])
+    assert caption_metrics.UNCOUNTED not in counted.stdout
+    assert "holds no tokenizer" in str(refused.exception)
+    assert isinstance(refused.exception, ConfigError)
 
 
 def test_intervals_over_videos_cover_what_they_say() -> None:

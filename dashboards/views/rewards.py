@@ -168,7 +168,7 @@ def _hacking(reader: Reader, ask: Ask, scorers: list[str]) -> Content:
 
     rows = reader.once(("hacking", proxy, gold, pinned), differences, ("score", "sample"))
     if not rows:
-        yield Missing("Only one system has scores", "palate bench run shapes --system NAME --checkpoint FILE")
+        yield Missing("Only one system has scores", "palate bench run shapes --system NAME=FILE")
         return
     table = numbers(rows)
     alarmed = table[table["alarm"] != ""]["system"].tolist()

@@ -87,7 +87,7 @@ def _drawn(reader: Reader, ask: Ask, run: Any) -> Content:
     if not mine:
         yield Missing(
             "No sample of this run's checkpoint is in the record",
-            "palate bench run shapes --checkpoint FILE --system NAME",
+            "palate bench run shapes --system NAME=FILE",
         )
         return
     cases = reader.cases()

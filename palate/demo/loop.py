@@ -58,9 +58,9 @@ class Loop:
     store: str
 
     def answers(self, system: str, split: str, count: int, seeds: int = 1, checkpoint: Path | None = None) -> None:
-        which = ["--checkpoint", str(checkpoint)] if checkpoint else []
+        which = f"{system}={checkpoint}" if checkpoint else system
         amount = ["--split", split, "--cases", str(count), "--seeds", str(seeds), "--workers", str(self.recipe.workers)]
-        self._run("bench", "run", SUITE, "--system", system, *amount, "--seed", str(self.recipe.seed), *which)
+        self._run("bench", "run", SUITE, "--system", which, *amount, "--seed", str(self.recipe.seed))
 
     def knockout(self, study: str) -> None:
         """Rounds of comparisons among the base's samples, each judged before the next, and the preferences."""

@@ -81,7 +81,7 @@ def main() -> None:
     for seed in range(told.seeds):
         for kind in told.kinds:
             checkpoint = learn(kind, seed, told.evaluations, told.out, store) / "generator.safetensors"
-            palate("bench", "run", "shapes", "--system", kind, "--checkpoint", str(checkpoint), *asked)
+            palate("bench", "run", "shapes", "--system", f"{kind}={checkpoint}", *asked)
     heads = ["system", "strict, %", "gain over base, paired", "motion quality", "visual quality"]
     with Store(store) as record:
         print(table(heads, [row(record, system) for system in ("base", *told.kinds)]))

@@ -16,7 +16,7 @@ from alignment.lookout import LookSettings
 from alignment.online import Algorithm
 from alignment.rollout import RolloutSettings
 from alignment.student import GeneratorSettings, ShapesSettings
-from alignment.task import RewardSettings
+from alignment.task import MeasuredSettings, RewardSettings
 from alignment.verifier import VerifierSettings
 from models.fit import FitSettings
 from models.launch import world
@@ -56,6 +56,8 @@ class OnlineRecipe(Settings):
             raise ValueError(
                 f"fit.steps and fit.save_every must be multiples of updates ({self.updates}): rounds are saved whole"
             )
+        if self.looks.every and isinstance(self.reward, MeasuredSettings) and self.reward.per_prompt:
+            raise ValueError("a reward per_prompt is no number to look at over training: leave out looks.every")
         if self.generator.shard and not self.shards:
             raise ValueError("this algorithm learns from other rows on each process, so its weights cannot be sharded")
         return self

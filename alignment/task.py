@@ -12,19 +12,33 @@ from alignment.scoring import Reward, Rewards
 from alignment.verifier import Verifier, VerifierSettings
 from palate.errors import ConfigError
 from rewards.configured import Remote, RewardsRecipe
-from rewards.reward import Answer, Composed, Term
+from rewards.reward import Answer, Term, advantages, columns_of, weighted
 
 
 class MeasuredSettings(RewardsRecipe):
-    """Rewards as lines of a recipe, see rewards/configured.py, and their weighted sum."""
+    """Rewards as lines of a recipe, see rewards/configured.py, and their weighted sum.
+
+    `per_prompt`: each column in deviations of the samples of its prompt before it is added (GDPO), so that columns of
+    any units may be. Such a sum means something among these samples alone: it cannot be looked at over training.
+    """
 
     kind: Literal["measured"]
     terms: dict[str, Term] = Field(min_length=1)
+    per_prompt: bool = False
 
-    def scorer(self) -> Composed:
-        """One that raises when its server is dead: there is nothing to learn from then."""
+    def reward(self, fps: float) -> Reward:
+        """It raises when a server is dead: there is nothing to learn from then."""
         lines = (one.model_copy(update={"fatal": True}) if isinstance(one, Remote) else one for one in self.rewards)
-        return Composed(tuple(one.build() for one in lines), self.terms)
+        built = tuple(one.build() for one in lines)
+
+        def reward(prompts: Sequence[str], clips: np.ndarray[Any, np.dtype[np.uint8]]) -> Rewards:
+            answers = [Answer(prompt, clip, fps) for prompt, clip in zip(prompts, clips, strict=True)]
+            columns = columns_of(built, answers)
+            if not self.per_prompt:
+                return weighted(columns, self.terms).value
+            return advantages(columns, self.terms, np.unique(prompts, return_inverse=True)[1]).value
+
+        return reward
 
 
 def _kind(told: Any) -> str:
@@ -56,15 +70,7 @@ class Task:
 
 
 def reward_of(settings: RewardSettings, fps: float) -> Reward:
-    if isinstance(settings, VerifierSettings):
-        return Verifier(settings)
-    scorer = settings.scorer()
-
-    def reward(prompts: Sequence[str], clips: np.ndarray[Any, np.dtype[np.uint8]]) -> Rewards:
-        (column,) = scorer.score([Answer(prompt, clip, fps) for prompt, clip in zip(prompts, clips, strict=True)])
-        return column.value
-
-    return reward
+    return Verifier(settings) if isinstance(settings, VerifierSettings) else settings.reward(fps)
 
 
 class PromptFile:

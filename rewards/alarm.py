@@ -102,8 +102,8 @@ class HackingAlarm:
                 rise = self._per_prompt(self._proxy, start, now, width)
                 certain = rise.mean() < -stats.norm.ppf(0.95) * rise.std(ddof=1) / np.sqrt(len(rise))
                 state = "hacking" if certain else "collapse"
-                lost = _mean(self._per_prompt(self._gold, start, now, width), "gold lost, paired over prompts")
-        means = [_mean(scores, "mean over prompts") for scores in (gold, proxy)]
+                lost = over_prompts(self._per_prompt(self._gold, start, now, width), "gold lost, paired over prompts")
+        means = [over_prompts(scores, "mean over prompts") for scores in (gold, proxy)]
         self.history.append(Look(now, means[0], means[1], statistic, threshold, state, stop, lost))
         return self.history[-1]
 
@@ -180,7 +180,8 @@ def read_looks(table: Path) -> list[tuple[PerPrompt, PerPrompt]]:
     return [(means[0].loc[whole, look].to_numpy(), means[1].loc[whole, look].to_numpy()) for look in means[0].columns]
 
 
-def _mean(values: PerPrompt, method: str) -> Estimate:
+def over_prompts(values: PerPrompt, method: str) -> Estimate:
+    """The mean, with Student's interval."""
     error = float(values.std(ddof=1)) / np.sqrt(len(values))
     half = float(stats.t.ppf(0.975, len(values) - 1)) * error
     value = float(values.mean())

@@ -40,6 +40,17 @@ class Pixels(Settings):
         return PixelReward(self.names)
 
 
+class Shapes(Settings):
+    """What a program checks in the shapes world: `shapes.strict`, `.prompt`, `.motion` and `.visual`."""
+
+    kind: Literal["shapes"] = "shapes"
+
+    def build(self) -> Reward:
+        from rewards.programmatic import ShapesReward
+
+        return ShapesReward()
+
+
 class Ocr(Settings):
     """How well the text that a prompt quotes can be read in the video."""
 
@@ -82,6 +93,26 @@ class Clip(Settings):
         return ClipReward(self.kind, self.path, self.fps, device_of(self.device))
 
 
+class Hpsv3(Settings):
+    """HPSv3's mean and deviation, in logits; see `rewards.hpsv3.Hpsv3Reward`."""
+
+    kind: Literal["hpsv3"] = "hpsv3"
+    path: str = "MizzenAI/HPSv3"
+    base: str = "Qwen/Qwen2-VL-7B-Instruct"
+    template: str
+    fps: float = Field(default=1.0, gt=0)
+    device: str = "auto"
+
+    def build(self) -> Reward:
+        from models.weights import device_of
+
+        try:
+            from rewards.hpsv3 import Hpsv3Reward
+        except ImportError as error:
+            raise ConfigError(f"hpsv3 needs transformers ({error})", "pip install 'palate[judge]'") from error
+        return Hpsv3Reward(self.path, self.base, self.template, self.fps, device_of(self.device))
+
+
 class Remote(Settings):
     """A reward behind `palate reward serve`; see `rewards.remote.RemoteReward`."""
 
@@ -101,7 +132,7 @@ class Remote(Settings):
         return RemoteReward(self.url, self.columns, self.timeout, self.tries, self.wait, **told)
 
 
-Line = Annotated[Trained | Pixels | Ocr | Safety | Clip | Remote, Field(discriminator="kind")]
+Line = Annotated[Trained | Pixels | Shapes | Ocr | Safety | Clip | Hpsv3 | Remote, Field(discriminator="kind")]
 
 
 class RewardsRecipe(Settings):

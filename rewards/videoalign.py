@@ -26,6 +26,8 @@ ROWS = "language_model.embed_tokens.token_adapter.trainable_tokens_delta.default
 def load_published(folder: Path, settings: VlmSettings) -> VideoReward:
     """Rate, frame size and LoRA are the checkpoint's; base and template the settings'.
 
+    Its trainer gave the language model no positions, so tokens count one by one, those of a video too.
+
     Raises CheckpointError for a folder without the published files, or a state that does not fit the base.
     """
     try:
@@ -38,6 +40,7 @@ def load_published(folder: Path, settings: VlmSettings) -> VideoReward:
             "rank": int(lora["lora_r"]),
             "alpha": int(lora["lora_alpha"]),
             "vision": True,
+            "positions": "order",
         }
         calibration = {
             axis: Calibration(float(scale[f"{name}_mean"]), float(scale[f"{name}_std"]))

@@ -59,6 +59,10 @@ class VlmEncoder(Encoder):
 
     def forward(self, prepared: list[Asked]) -> AxisScores:
         told = self.eye.inputs(prepared, self.heads.device)
+        if self.settings.positions == "order":
+            told["position_ids"] = torch.arange(told["input_ids"].shape[1], device=self.heads.device).expand(
+                3, len(prepared), -1
+            )
         hidden = self.model(**told, use_cache=False).last_hidden_state
         where = told["input_ids"][:, None] == torch.tensor(self.axis_ids, device=hidden.device)[:, None]
         place = where.int().argmax(dim=-1)  # each token stands there once

@@ -6,6 +6,7 @@ that is not to see the prompt has its token before it (VideoAlign, arXiv:2501.13
 
 import re
 from collections.abc import Mapping, Sequence
+from typing import Literal
 
 from pydantic import Field
 
@@ -27,12 +28,15 @@ class VlmSettings(Settings):
     """The vision-language face of a reward.
 
     `fps` and `frame_pixels` are part of what the reward is: frames are picked at that rate, whatever the file's own,
-    and made no larger. A `template` of your own names {video}, {prompt} and each axis once, such as {visual_quality}.
+    and made no larger. `positions` of a video's tokens are row, column and moment, as the base has it, or their order
+    in the text, as VideoAlign's trainer has it. A `template` of your own names {video}, {prompt} and each axis once,
+    such as {visual_quality}.
     """
 
     base: str = "Qwen/Qwen2-VL-2B-Instruct"  # a folder or a hub's name: Qwen2-VL, Qwen2.5-VL or Qwen3-VL
     fps: float = Field(default=2.0, gt=0)
     frame_pixels: int = Field(default=448 * 448, ge=28 * 28)
+    positions: Literal["grid", "order"] = "grid"
     template: str = ""
     rank: int = Field(default=64, ge=1)
     alpha: int = Field(default=128, ge=1)

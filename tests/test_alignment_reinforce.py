@@ -15,6 +15,7 @@ from alignment.journal import read
 from alignment.recipe import ALGORITHMS, GrpoRecipe
 from alignment.reinforce import Setup
 from alignment.runs_cli import runs
+from alignment.task import reward_of
 from alignment.verifier import Verifier, VerifierSettings
 from models.fit import StoppedError
 from models.generator import Generator
@@ -23,6 +24,8 @@ from palate.config import load
 from palate.errors import ConfigError, RecordError
 from palate.records import Case, Run
 from palate.store import Store
+from rewards.pixels import PixelReward
+from rewards.reward import Answer
 
 SMALL = (
     "rollout.prompts=2",
@@ -161,3 +164,26 @@ def test_runs_are_listed_and_what_sets_two_apart_is_told(tmp_path: Path) -> None
         record.add([case])
     with pytest.raises(RecordError, match="not two runs"):
         CliRunner().invoke(runs, ["compare", one.id, case.id, "--store", store], catch_exceptions=False)
+
+
+def test_rewards_in_different_units_are_added_in_deviations_of_each_prompts_samples() -> None:
+    """GDPO: the darker half of one prompt's samples and of another's, whatever the spread of either."""
+    lines = "reward.rewards=[{kind='pixels', names=['exposure', 'motion']}]"
+    terms = "reward.terms={'pixels.exposure'={weight=-1.0}, 'pixels.motion'={weight=0.5}}"
+    told = ("reward.kind=measured", lines, terms)
+    rng = np.random.default_rng(0)
+    clips = np.concatenate([rng.integers(0, top, (3, 8, 24, 24, 3), dtype=np.uint8) for top in (255, 40)])
+    prompts = ["a"] * 3 + ["b"] * 3
+    with pytest.raises(ConfigError, match="sum of different units"):
+        reward_of(load(ALGORITHMS["awm"].recipe, None, told).reward, 8.0)(prompts, clips)
+    recipe = load(ALGORITHMS["awm"].recipe, None, (*told, "reward.per_prompt=true"))
+    found = reward_of(recipe.reward, 8.0)(prompts, clips).reshape(2, 3)
+    answers = [Answer(prompt, clip, 8.0) for prompt, clip in zip(prompts, clips)]
+    exposure, motion = (column.value.reshape(2, 3) for column in PixelReward(("exposure", "motion")).score(answers))
+
+    def scaled(x: np.ndarray) -> np.ndarray:
+        return (x - x.mean(axis=1, keepdims=True)) / x.std(axis=1, keepdims=True).clip(1e-3)
+
+    np.testing.assert_allclose(found, -scaled(exposure) + 0.5 * scaled(motion), rtol=1e-6)
+    with pytest.raises(ConfigError, match="no number to look at over training"):
+        load(ALGORITHMS["awm"].recipe, None, (*told, "reward.per_prompt=true", "looks.every=2"))

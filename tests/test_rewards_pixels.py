@@ -3,7 +3,10 @@
 import numpy as np
 import pytest
 
+from palate import shapes
+from palate.config import load
 from palate.errors import ConfigError
+from rewards.configured import RewardsRecipe
 from rewards.pixels import (
     PixelReward,
     colourfulness,
@@ -14,6 +17,7 @@ from rewards.pixels import (
     motion,
     sharpness,
 )
+from rewards.programmatic import SCORERS
 from rewards.reward import Answer
 
 RNG = np.random.default_rng(0)
@@ -64,3 +68,20 @@ def test_a_measure_that_needs_more_frames_says_so() -> None:
     assert columns["pixels.exposure"].known.all()
     with pytest.raises(ConfigError, match="beauty"):
         PixelReward(("beauty",))
+
+
+def test_the_shapes_worlds_checks_are_a_line_of_a_recipe() -> None:
+    rng = np.random.default_rng(0)
+    scene, other = (shapes.draw_scene(rng, "train", ("single",)) for _ in range(2))
+    clip = shapes.render(scene, rng)
+    asked = [Answer(str(scene), clip.repeat(2, axis=1).repeat(2, axis=2), shapes.FPS), Answer(str(other), clip, 8.0)]
+    asked += [Answer("a cat", clip, 8.0), Answer(str(scene), clip[:, :10, :10], 8.0)]
+    (reward,) = load(RewardsRecipe, None, ("rewards=[{kind='shapes'}]",)).build()
+    strict, prompt, motion_, visual = reward.score(asked)
+    assert [column.name for column in (strict, prompt, motion_, visual)] == list(SCORERS)
+    checks = shapes.check(shapes.observe(clip), other)
+    assert strict.value[:2].tolist() == [1.0, 0.0]
+    assert prompt.value[:2].tolist() == [1.0, checks.fraction]
+    assert visual.value[0] > 0.9
+    assert all(strict.reasons[2:])
+    assert np.isnan(motion_.value[2:]).all()

@@ -193,13 +193,12 @@ def test_the_published_layout_gives_the_scores_of_its_own_arithmetic(heads: int,
     seen = reward.encoder.prepare(answer)
     ids = torch.tensor([seen.ids])
     with torch.no_grad():
-        hidden = plain.model(
-            input_ids=ids,
-            attention_mask=torch.ones_like(ids),
-            mm_token_type_ids=2 * (ids == plain.config.video_token_id).int(),
-            pixel_values_videos=seen.clips[0].patches,
-            video_grid_thw=torch.tensor([seen.clips[0].grid]),
-        ).last_hidden_state[0]
+        rows = plain.model.language_model.embed_tokens(ids)
+        patches, grid = seen.clips[0].patches, torch.tensor([seen.clips[0].grid])
+        rows[ids == plain.config.video_token_id] = plain.model.visual(patches, grid_thw=grid).pooler_output
+        hidden = plain.model.language_model(inputs_embeds=rows).last_hidden_state[
+            0
+        ]  # without positions, as its trainer
     head = state["base_model.model.rm_head.weight"].expand(3, -1)
     for place, column in enumerate(found):
         at = seen.ids.index(len(tiny_vlm.tokenizer()) + place)

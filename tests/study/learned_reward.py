@@ -1,10 +1,11 @@
-"""What has a reward learned, and what happens when it is optimised too hard? In the shapes world: docs/rewards.md.
+"""What has a reward learned, and is it any use in the sampler? In the shapes world: docs/rewards.md.
 
     python tests/study/learned_reward.py --out runs/reward-study
 
 Four systems answer each of `--prompts` training captions: the generator with many and with few steps, with guidance,
 and one that mishears a fact. Every pair of a caption's answers is judged by three simulated people. On held-out
-captions three more systems, which the reward never sees, answer beside the first four. What is done is not done again.
+captions three more systems, which the reward never sees, answer beside the first four. A second reward is taught on the
+same pairs under noise, and each of them leads the sampler. What is done is not done again.
 """
 
 import argparse
@@ -15,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 from tqdm import tqdm
 
 from annotation.simulate import Population, Simulation, measured
@@ -26,7 +28,7 @@ from palate import shapes
 from palate.records import Case, Comparison, Estimate, Judgement, Record, Sample, Score, Side, Verdict
 from palate.stats.metric import accuracy
 from palate.store import Store
-from rewards.alarm import AlarmSettings, HackingAlarm
+from rewards.alarm import over_prompts
 from rewards.bench import bench_pairs, unseen
 from rewards.guidance import Guided
 from rewards.pairs import from_votes
@@ -43,7 +45,7 @@ PEOPLE, OVERLAP = 24, 3
 SIGN = {Verdict.GOOD: 1, Verdict.SAME: 0, Verdict.BAD: -1}
 FIT = FitSettings(steps=1500, lr=1e-3, optimiser="muon", muon_lr=0.01, warmup=30, weight_decay=0.05, ema=0.98)
 RECIPE = RewardRecipe(device="cpu", layers=4, prompts=12, every=75, patience=2, fit=FIT)
-
+NOISED = RECIPE.model_copy(update={"noised": 0.75})
 
 PLAIN = SamplerSettings()
 
@@ -84,6 +86,7 @@ def collect(store: Store, scenes: Sequence[shapes.Scene], systems: dict[str, Sys
     generator = Generator.load_for_worker(SHIPPED)
     people = Population(Simulation().taste, PEOPLE, seed)
     rng = np.random.default_rng(seed)
+    records: list[Record] = []  # added at once, so that a study in the record is whole
     for start in tqdm(range(0, len(scenes), 32), desc=study, unit="chunk"):
         part = scenes[start : start + 32]
         cases = [Case(suite="shapes", prompt=str(scene), split=shapes.split_of(scene)) for scene in part]
@@ -102,37 +105,47 @@ def collect(store: Store, scenes: Sequence[shapes.Scene], systems: dict[str, Sys
                 scores += shapes_scores(case, sample, store.media.video(media))
                 made[case.id].append(sample)
         features = measured(scores, Simulation().features)
-        records: list[Record] = [*cases, *itertools.chain.from_iterable(made.values()), *scores]
+        records += [*cases, *itertools.chain.from_iterable(made.values()), *scores]
         for case in cases:
             for one, other in itertools.combinations(made[case.id], 2):
                 side = Side.LEFT if rng.random() < 0.5 else Side.RIGHT
                 pair = Comparison(study=study, case=case.id, candidate=one.id, baseline=other.id, candidate_side=side)
                 voters = rng.choice(people.annotators, OVERLAP, replace=False)
                 records += [pair, *(people.judge(pair, features, str(voter)) for voter in voters)]
-        store.add(records)
+    store.add(records)
 
 
-def too_hard(path: Path, prompts: int, weights: Sequence[float], out: Path) -> HackingAlarm:
-    """A look for each weight of guidance: the reward that is followed, and the verifier, on the same captions."""
+@dataclass(frozen=True)
+class Led:
+    """Held-out captions answered while a reward leads, less the same captions and noise without it; paired."""
+
+    weight: float
+    strict: Estimate
+    fraction: Estimate
+    reward: Estimate
+
+
+def led(path: Path, prompts: int, weights: Sequence[float]) -> list[Led]:
+    """A row for each weight of guidance. `strict` is whether every check of a caption holds, `fraction` their share."""
     reward = VideoReward.load(path, standardise=False)
     assert isinstance(reward.encoder, ShapesEncoder)
     generator = Generator.load_for_worker(SHIPPED)
-    asked = [str(scene) for scene in captions(prompts, "heldout", 1)]
-    watch = HackingAlarm(AlarmSettings(looks=len(weights)))
-    rows = ["look,prompt,gold,proxy"]
-    for look, weight in enumerate(tqdm(weights, desc="guided")):
-        led = Guided(generator, reward.encoder, {"overall": weight})
-        clips = np.concatenate(
-            [led.clips(asked[i : i + 32], list(range(i, min(i + 32, prompts))), PLAIN) for i in range(0, prompts, 32)]
-        )
-        seen = zip(asked, clips)
-        gold = np.array([shapes.check(shapes.observe(clip), shapes.parse(prompt)).fraction for prompt, clip in seen])
-        columns = reward.score([Answer(prompt, clip, shapes.FPS) for prompt, clip in zip(asked, clips)])
-        proxy = next(one.value for one in columns if one.name.endswith("overall"))
-        watch.look(gold, proxy)
-        rows += [f'{look},"{prompt}",{g},{p}' for prompt, g, p in zip(asked, gold, proxy)]
-        out.write_text("\n".join(rows) + "\n")
-    return watch
+    asked = captions(prompts, "heldout", 1)
+    found: list[NDArray[np.float64]] = []
+    for weight in tqdm([0.0, *weights], desc="led"):
+        sampler, rows = Guided(generator, reward.encoder, {"overall": weight}), []
+        for start in range(0, prompts, 32):
+            part = asked[start : start + 32]
+            clips = sampler.clips([str(scene) for scene in part], range(start, start + len(part)), PLAIN)
+            columns = reward.score([Answer(str(scene), clip, shapes.FPS) for scene, clip in zip(part, clips)])
+            overall = next(one.value for one in columns if one.name.endswith("overall"))
+            checks = [shapes.check(shapes.observe(clip), scene) for clip, scene in zip(clips, part)]
+            rows += [(one.strict, one.fraction, score) for one, score in zip(checks, overall)]
+        found.append(np.array(rows, float))
+    return [
+        Led(weight, *(over_prompts(column, "gain, paired over captions") for column in (each - found[0]).T))
+        for weight, each in zip(weights, found[1:])
+    ]
 
 
 def second_person(store: Store, study: str, seed: int, chosen: Callable[[str, set[str]], bool]) -> dict[str, Estimate]:
@@ -162,10 +175,8 @@ def main() -> None:
     options.add_argument("--out", type=Path, default=Path("runs/reward-study"))
     options.add_argument("--prompts", type=int, default=800)
     options.add_argument("--heldout", type=int, default=120)
-    options.add_argument(
-        "--led", type=int, default=128, help="captions that are answered under each weight of guidance"
-    )
-    options.add_argument("--weights", type=float, nargs="+", default=[0, 1, 2, 4, 8, 16])
+    options.add_argument("--led", type=int, default=512, help="captions answered under each weight of guidance")
+    options.add_argument("--weights", type=float, nargs="+", default=[1, 3, 9])
     options.add_argument("--seed", type=int, default=0)
     told = options.parse_args()
     told.out.mkdir(parents=True, exist_ok=True)
@@ -176,6 +187,7 @@ def main() -> None:
             if next(store.select(Comparison, study=study), None) is None:
                 collect(store, captions(count, split, told.seed), systems, study, seed)
         learned = train(from_votes(store, "taste", AXES), RECIPE, told.out / "reward")
+        train(from_votes(store, "taste", AXES), NOISED, told.out / "noised")
         pairs = unseen(from_votes(store, "unseen", AXES), list(UNSEEN))
         rows = {row.axis: row.without_ties for row in bench_pairs("reward", pairs, score_videos(learned, pairs))[::3]}
         ceilings = [
@@ -186,10 +198,10 @@ def main() -> None:
     for axis in AXES:
         tested = Estimate.model_validate(learned.card["accuracy"][axis])
         print(" | ".join([axis, *map(shown, (tested, ceilings[0][axis], rows[axis], ceilings[1][axis]))]))
-    watch = too_hard(told.out / "reward" / "reward.safetensors", told.led, told.weights, told.out / "looks.csv")
-    print("weight of guidance | verifier | reward | state")
-    for weight, look in zip(told.weights, watch.history):
-        print(f"{weight:g} | {shown(look.gold)} | {shown(look.proxy)} | {look.state}")
+    print("reward that leads | weight | strict, gained | checks that hold, gained | the reward, gained, logits")
+    for name in ("reward", "noised"):
+        for row in led(told.out / name / "reward.safetensors", told.led, told.weights):
+            print(" | ".join([name, f"{row.weight:g}", *map(shown, (row.strict, row.fraction, row.reward))]))
 
 
 def shown(one: Estimate | None) -> str:

@@ -124,7 +124,7 @@ class Grpo:
             return self.window.step(x, velocity, step.now, step.after)[place]
 
         new = by(update.learner.network)
-        if update.learner.reference is None:
+        if not self.reference:
             return new, None
         with update.learner.under(update.learner.reference) as network:
             return new, by(network)

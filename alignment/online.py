@@ -15,6 +15,7 @@ from typing import Protocol
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from alignment.advantage import Groups
@@ -24,9 +25,28 @@ from alignment.scoring import NoRewardError, Reward, Scoring
 from models import flow
 from models.launch import gathered, rank, world
 from models.sde import State
+from palate.config import Settings
 
 Metrics = dict[str, Tensor]
 EARLIEST = 0.05  # flow time under which no training noise is drawn: velocities are singular at 0
+
+
+class TimesSettings(Settings):
+    """Where on the path from video to noise a run learns, and where it is held.
+
+    Algorithms on the forward process learn at times above `split`, where the scene is decided; policy gradients where
+    their window says. At times below it, `hold` weighs mean |v - v_start|^2, on one sample of each prompt: all times
+    share their weights, and what no reward speaks of would drift (alignment/algorithms/dpo.py has the figures).
+    """
+
+    split: float = Field(default=0.0, ge=0, lt=1)
+    hold: float = Field(default=0.0, ge=0)
+
+    @model_validator(mode="after")
+    def _holds_somewhere(self) -> "TimesSettings":
+        if self.hold and not self.split:
+            raise ValueError("hold is of times below split, which is 0")
+        return self
 
 
 @dataclass(frozen=True)
@@ -77,6 +97,7 @@ class Update:
     first: bool
     seed: int
     shift: float
+    times: TimesSettings
 
     @property
     def samples(self) -> Rows:
@@ -89,7 +110,8 @@ class Update:
         group, shape = self.rollout.group, self.rollout.latents.shape[1:]
         places = self.rollout.places[self.prompts].tolist()
         chances = [generator_of(self.seed, self.step, place, 1) for place in places]
-        t = torch.cat([flow.draw_times(group, self.shift, chance) for chance in chances]).clamp_min(EARLIEST)
+        drawn = torch.cat([flow.draw_times(group, self.shift, chance) for chance in chances])
+        t = (self.times.split + (1 - self.times.split) * drawn).clamp_min(EARLIEST)
         eps = torch.cat([torch.randn(group, *shape, generator=chance) for chance in chances])
         return t.to(self.prompts.device), eps.to(self.prompts.device)
 
@@ -104,6 +126,16 @@ class Update:
         with self.learner.under(self.learner.reference) as network:
             v_start = noised.velocity(self.policy, network)
         return mean_square(v - v_start).mean()
+
+    def held(self) -> Tensor:
+        """Mean |v - v_start|^2 at times below the split, on the first sample of each prompt."""
+        rollout, at = self.rollout, self.prompts * self.rollout.group
+        chances = [generator_of(self.seed, self.step, place, 2) for place in rollout.places[self.prompts].tolist()]
+        t = torch.cat([self.times.split * torch.rand(1, generator=chance) for chance in chances]).clamp_min(EARLIEST)
+        eps = torch.cat([torch.randn(1, *rollout.latents.shape[1:], generator=chance) for chance in chances])
+        conditions = rollout.conditions[self.prompts]
+        noised = Noised(rollout.latents[at], t.to(at.device), eps.to(at.device), conditions)
+        return self.moved_from_start(noised, noised.velocity(self.policy, self.learner.network))
 
     def of_samples(self, each: Groups) -> Tensor:
         """The rows of this update of a number for each sample of the round, (samples,)."""
@@ -162,22 +194,26 @@ class Online:
     rollouts: RolloutSettings
     updates: int
     seed: int
+    times: TimesSettings = field(default_factory=TimesSettings)
     shown: list[tuple[str, NDArray[np.uint8]]] = field(default_factory=list, init=False)
     _round: Rollout | None = field(default=None, init=False)
 
     def __call__(self, step: int) -> tuple[Tensor, Metrics]:
         number, inner = divmod(step, self.updates)
         if inner == 0:
-            self._round = self._draw(number)
+            self._round = self.draw(number)
         assert self._round is not None, "a run begins, and goes on, at the beginning of a round"
         prompts = torch.arange(len(self._round.places), device=self._round.latents.device).chunk(self.updates)[inner]
-        update = Update(
-            self.policy, self.learner, self._round, prompts, step, inner == 0, self.seed, self.rollouts.shift
-        )
-        return self.algorithm.loss(update)
+        told = (step, inner == 0, self.seed, self.rollouts.shift, self.times)
+        update = Update(self.policy, self.learner, self._round, prompts, *told)
+        loss, watched = self.algorithm.loss(update)
+        if self.times.hold:
+            held = update.held()
+            loss, watched["held"] = loss + self.times.hold * held, held.detach()
+        return loss, watched
 
-    def _draw(self, number: int) -> Rollout:
-        """Raises NoRewardError, and whatever the reward raises."""
+    def draw(self, number: int) -> Rollout:
+        """A round's samples, from its number. Raises NoRewardError, and whatever the reward raises."""
         told, window = self.rollouts, self.algorithm.window
         self.algorithm.begin(number, self.learner)
         chance = generator_of(self.seed, number)

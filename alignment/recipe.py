@@ -13,7 +13,7 @@ from alignment.algorithms.online_dpo import OnlineDpo, OnlineDpoSettings
 from alignment.algorithms.rwr import Rwr, RwrSettings
 from alignment.algorithms.sft import Sft, SftSettings
 from alignment.lookout import LookSettings
-from alignment.online import Algorithm
+from alignment.online import Algorithm, TimesSettings
 from alignment.rollout import RolloutSettings
 from alignment.student import GeneratorSettings, ShapesSettings
 from alignment.task import MeasuredSettings, RewardSettings
@@ -38,6 +38,7 @@ class OnlineRecipe(Settings):
     generator: GeneratorSettings = ShapesSettings()
     prompts: str = ""
     rollout: RolloutSettings = RolloutSettings()
+    times: TimesSettings = TimesSettings()
     reward: RewardSettings = VerifierSettings()
     looks: LookSettings = LookSettings()
     trackers: tuple[str, ...] = ("tensorboard",)

@@ -59,11 +59,12 @@ class Setup:
         student = student_of(recipe.generator, weights, recipe.device)
         task = Task.of(recipe.reward, recipe.prompts, student.fps)
         algorithm = ALGORITHMS[kind].algorithm(recipe)
-        learner = Learner(student.network, algorithm.reference, algorithm.behaviour)
+        learner = Learner(student.network, algorithm.reference or recipe.times.hold > 0, algorithm.behaviour)
         policy = InBatches(student.policy, recipe.rollout.batch, student.precision)
-        told = (algorithm, policy, learner, task.ask, task.reward, recipe.rollout, recipe.updates, recipe.seed)
+        told = (recipe.rollout, recipe.updates, recipe.seed, recipe.times)
+        objective = Online(algorithm, policy, learner, task.ask, task.reward, *told)
         identity = content_hash([kind, recipe.model_dump(mode="json"), student.checkpoint, task.text])
-        return cls(kind, recipe, student, learner, Online(*told), identity)
+        return cls(kind, recipe, student, learner, objective, identity)
 
     def plan(self) -> Plan:
         """Asks one prompt and evaluates one sample, so a pipeline that cannot be replayed is refused here."""
@@ -76,13 +77,15 @@ class Setup:
             drawn -= (samples - rollout.prompts) * (algorithm.window.first + algorithm.window.last + 2) / 2
         rows = algorithm.trained_rows(rollout)
         copies = algorithm.reference + algorithm.behaviour
-        kept = 4 * learned * (4 + copies + (told.fit.ema > 0))  # weights, gradients, Adam's two, copies, average
+        held = 4 * rollout.prompts if told.times.hold else 0
+        stored = sum(part is not None for part in (self.learner.reference, self.learner.behaviour))
+        kept = 4 * learned * (4 + stored + (told.fit.ema > 0))  # weights, gradients, Adam's two, copies, average
         at_once = min(rows // told.updates, rollout.batch or rows)
         return Plan(
             learned,
             sum(p.numel() for p in frozen),
             samples / told.updates,
-            drawn + rows * (3 + copies + (rows // told.updates > at_once)),
+            drawn + rows * (3 + copies + (rows // told.updates > at_once)) + held,
             told.fit.steps // told.updates,
             sum(p.numel() * p.element_size() for p in frozen) + kept + at_once * self._bytes_for_backward(),
         )

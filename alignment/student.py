@@ -18,13 +18,17 @@ from models.state import whole
 from models.weights import SHIPPED, Card, device_of, save_checkpoint
 from palate import shapes
 from palate.config import Settings
-from palate.errors import CheckpointError
+from palate.errors import CheckpointError, ConfigError
 
 
 class ShapesSettings(Settings):
-    """The shapes generator, all of whose weights learn. `dtype` is what its float32 weights compute in."""
+    """The shapes generator. `dtype` is what its float32 weights compute in.
+
+    `learned` names the parts of the network (modules or parameters) that learn, as LoRA's targets do; none: all.
+    """
 
     family: Literal["shapes"] = "shapes"
+    learned: tuple[str, ...] = ()
     dtype: Literal["float32", "bfloat16"] = "float32"
     shard: bool = False
 
@@ -76,6 +80,8 @@ def student_of(settings: GeneratorSettings, weights: Path | None, device: str) -
 def _shapes(settings: ShapesSettings, weights: Path, device: str) -> Student:
     generator = Generator.load(weights, device_of(device))
     network = generator.network.train()
+    if settings.learned:
+        _freeze_but(network, settings.learned)
     policy = ShapesPolicy(generator)
     if settings.shard and world() > 1:
         shard(network)
@@ -89,6 +95,18 @@ def _shapes(settings: ShapesSettings, weights: Path, device: str) -> Student:
 
     precision = DTYPES[settings.dtype]
     return Student(policy, network, generator.checkpoint, shapes.FPS, generator.device, precision, write)
+
+
+def _freeze_but(network: nn.Module, parts: tuple[str, ...]) -> None:
+    """Raises ConfigError for a part that the network has not."""
+    known = {part for name, _ in network.named_parameters() for part in name.split(".")}
+    if unknown := set(parts) - known:
+        raise ConfigError(
+            f"generator.learned: the network has no {', '.join(sorted(unknown))}",
+            f"give some of {', '.join(sorted(known))}",
+        )
+    for name, p in network.named_parameters():
+        p.requires_grad_(not set(parts).isdisjoint(name.split(".")))
 
 
 def _pipeline(settings: PipelineSettings, weights: Path, device: str) -> Student:

@@ -10,6 +10,8 @@ import torch
 from gaussian_policy import DEVIATION, GaussianPolicy, near, online
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import ValidationError
+from torch import nn
 
 from alignment.advantage import AdvantageSettings, advantages
 from alignment.algorithms.awm import Awm, AwmSettings
@@ -18,7 +20,8 @@ from alignment.algorithms.nft import Nft, NftSettings, nft_loss
 from alignment.algorithms.online_dpo import OnlineDpo, OnlineDpoSettings, extremes
 from alignment.algorithms.rwr import Rwr, RwrSettings, rwr_weights
 from alignment.algorithms.sft import Sft, SftSettings, best
-from alignment.online import Algorithm, Noised, Update
+from alignment.online import Algorithm, Noised, TimesSettings, Update
+from alignment.policy import Learner
 from alignment.rollout import RolloutSettings, WindowSettings
 from models import sde
 from models.fit import FitSettings, fit
@@ -86,11 +89,45 @@ def test_a_sample_whose_reward_failed_changes_nothing(name: str) -> None:
         latents = objective._round.latents.clone()
         latents[::4] += other
         drawn = replace(objective._round, latents=latents)
-        update = Update(objective.policy, objective.learner, drawn, torch.arange(4), 0, True, 1, 1.0)
+        update = Update(objective.policy, objective.learner, drawn, torch.arange(4), 0, True, 1, 1.0, TimesSettings())
         objective.algorithm.loss(update)[0].backward()
         gradients.append(objective.learner.network.get_parameter("mean").grad)
     assert gradients[0].abs().max() > 0
     torch.testing.assert_close(gradients[0], gradients[1])
+
+
+def test_learning_above_the_split_and_holding_below_it() -> None:
+    """Times of a loss are above; what is held is the mean squared move of the velocity, at times below."""
+    seen: list[torch.Tensor] = []
+
+    class Watched(GaussianPolicy):
+        def velocity(
+            self, network: nn.Module, x: torch.Tensor, t: torch.Tensor, conditions: torch.Tensor
+        ) -> torch.Tensor:
+            seen.append(t)
+            return super().velocity(network, x, t, conditions)
+
+    objective = online(Rwr(RwrSettings()), near(TARGET), ROLLOUTS, policy=Watched())
+    objective.times, objective.learner = TimesSettings(split=0.6, hold=2.0), Learner(objective.learner.network, True)
+    _, watched = objective(0)
+    assert watched["held"] == 0
+    learned, held, at_start = seen[-3:]
+    assert (len(learned), len(held)) == (ROLLOUTS.samples, ROLLOUTS.prompts)
+    assert learned.min() >= 0.6
+    assert held.max() < 0.6
+    assert torch.equal(held, at_start)
+
+    move = 0.3
+    with torch.no_grad():
+        objective.learner.network.get_parameter("mean").add_(move)
+    moved, watched = objective(1)
+    s = seen[-1].double()
+    a_velocity = -(1 - (1 - s) ** 2 * DEVIATION**2 / ((1 - s) ** 2 * DEVIATION**2 + s**2)) / s  # of the mean
+    assert float(watched["held"]) == pytest.approx(float((a_velocity * move).square().mean()), rel=1e-4)
+    objective.times = TimesSettings(split=0.6)
+    assert float(moved - objective(1)[0]) == pytest.approx(2 * float(watched["held"]), rel=1e-4)
+    with pytest.raises(ValidationError, match="hold is of times below split"):
+        TimesSettings(hold=1.0)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16, torch.float64])

@@ -65,6 +65,17 @@ def test_a_command_trains_and_the_run_is_in_the_record(kind: str, base: Path, tm
     assert all(line["reward_failed"] == 0 for line in journal)
 
 
+def test_only_the_named_parts_learn(base: Path, tmp_path: Path) -> None:
+    """Under RWR, which learns from tied rewards too: this generator is never right."""
+    recipe = ALGORITHMS["rwr"].recipe
+    written = Setup.of("rwr", load(recipe, None, (*SMALL, 'generator.learned=["qkv", "words"]')), base).run(tmp_path)
+    before, after = (dict(Generator.load(path).network.named_parameters()) for path in (base, written.path))
+    changed = {name for name, p in before.items() if not torch.equal(p, after[name])}
+    assert changed == {name for name in before if "qkv" in name or name.startswith("words")}
+    with pytest.raises(ConfigError, match=r"the network has no kqv: give some of .*qkv"):
+        Setup.of("rwr", load(recipe, None, (*SMALL, 'generator.learned=["kqv"]')), base)
+
+
 @pytest.mark.parametrize("kind", ["grpo", "nft"])
 def test_a_run_killed_with_9_goes_on_bit_for_bit(kind: str, base: Path, tmp_path: Path) -> None:
     told = (*SMALL, *MORE.get(kind, ()), "fit.steps=6")

@@ -57,7 +57,7 @@ class Awm:
         ratio = (noised.t**told.weight * (old - noised.error(v))).exp()
         total = clipped(ratio, update.of_samples(given), told.clip).mean()
         watched = {"clipfrac": ((ratio - 1).abs() > told.clip).float().mean()}
-        if learner.reference is not None:
+        if told.kl:
             kl = update.moved_from_start(noised, v)
             total, watched["kl"] = total + told.kl * kl, kl.detach()
         return total, {**watched, **reward_metrics(update.rollout.rewards, given)}

@@ -126,7 +126,7 @@ class Grpo:
 
         known = step.unguided[starts] if update.first and step.unguided is not None else None
         new = by(update.learner.network, known)
-        if update.learner.reference is None:
+        if not self.reference:
             return new, None
         with update.learner.under(update.learner.reference) as network:
             return new, by(network)

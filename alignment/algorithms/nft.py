@@ -76,7 +76,7 @@ class Nft:
         good = advantage / (2 * told.advantage.limit) + 0.5
         total = (known * nft_loss(noised, v, v_old, good, told.beta)).mean()
         watched = {"old_deviate": mean_square(v - v_old).mean().detach()}
-        if learner.reference is not None:
+        if told.kl:
             kl = update.moved_from_start(noised, v)
             total, watched["kl"] = total + told.kl * kl, kl.detach()
         return total, {**watched, **reward_metrics(update.rollout.rewards, given)}

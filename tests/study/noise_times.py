@@ -52,6 +52,14 @@ def signal_to_noise(products: Tensor) -> float:
     return float(signal / (products.trace() / n - signal))
 
 
+def jackknifed(products: Tensor) -> tuple[float, float]:
+    """`signal_to_noise`, and its error from leaving out one gradient at a time."""
+    n = len(products)
+    without = [[other for other in range(n) if other != one] for one in range(n)]
+    found = torch.tensor([signal_to_noise(products[rest][:, rest]) for rest in without])
+    return signal_to_noise(products), float(found.std(correction=0)) * (n - 1) ** 0.5
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--store", required=True)
@@ -63,11 +71,8 @@ def main() -> None:
     print(f"{len(pairs.weight)} preferences, {told.batches} batches of {BATCH}")
     for low, high in pairwise(EDGES):
         rows = gradients(generator, pairs, low, high, told.batches)
-        products = rows @ rows.T
-        without = [[other for other in range(told.batches) if other != one] for one in range(told.batches)]
-        jackknife = torch.tensor([signal_to_noise(products[rest][:, rest]) for rest in without])
-        error = float(jackknife.std(correction=0)) * (told.batches - 1) ** 0.5
-        print(f"t {low:4.2f} to {high:4.2f}: {signal_to_noise(products):6.3f} +- {error:.3f}", flush=True)
+        value, error = jackknifed(rows @ rows.T)
+        print(f"t {low:4.2f} to {high:4.2f}: {value:6.3f} +- {error:.3f}", flush=True)
 
 
 if __name__ == "__main__":

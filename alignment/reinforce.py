@@ -8,7 +8,6 @@ import torch
 from torch.distributed.tensor import DTensor
 
 from alignment.gallery import Gallery
-from alignment.journal import Journal
 from alignment.lookout import LOOK, Lookout
 from alignment.online import Online
 from alignment.policy import InBatches, Learner, trained
@@ -17,6 +16,7 @@ from alignment.student import Student, Written, student_of
 from alignment.task import Task
 from alignment.trackers import Trackers
 from models.fit import Progress, fit
+from models.journal import JOURNAL, Journal, curves
 from models.launch import first_process
 from palate.records import Run, content_hash
 from palate.store import Store
@@ -122,7 +122,7 @@ class Setup:
         folder.mkdir(parents=True, exist_ok=True)
         trackers = Trackers(self.recipe.trackers if first_process() else (), folder, self._told())
         gallery = Gallery(self.objective, self.recipe.show_every, self.student.fps, folder, trackers)
-        journal, lookout = Journal(folder / "metrics.jsonl"), self._lookout(folder)
+        journal, lookout = Journal(folder / JOURNAL), self._lookout(folder)
 
         def watch(progress: Progress) -> None:
             for watcher in (journal, trackers, gallery) if first_process() else ():
@@ -171,16 +171,13 @@ def reinforce(store: Store, setup: Setup, folder: Path) -> Written:
     """Runs it, and the first process adds the Run to the record."""
     written = setup.run(folder)
     if first_process():
-        store.add(
-            [
-                Run(
-                    task=f"align {setup.kind}",
-                    recipe=setup.recipe.model_dump(mode="json"),
-                    code=code_version(),
-                    seed=setup.recipe.seed,
-                    parents=(setup.student.checkpoint,),
-                    outputs=written.checkpoints,
-                )
-            ]
+        run = Run(
+            task=f"align {setup.kind}",
+            recipe=setup.recipe.model_dump(mode="json"),
+            code=code_version(),
+            seed=setup.recipe.seed,
+            parents=(setup.student.checkpoint,),
+            outputs=written.checkpoints,
         )
+        store.add([run, *curves(folder / JOURNAL, run)])
     return written

@@ -9,6 +9,7 @@ from alignment.algorithms.dpo import DpoSettings, FlowDpo
 from alignment.pairs import read_pairs
 from models.fit import FitSettings, fit
 from models.generator import Generator
+from models.journal import JOURNAL, Journal, curves
 from models.weights import device_of
 from palate.config import Settings
 from palate.digest import digest
@@ -40,7 +41,8 @@ def align_dpo(
     told = recipe.model_dump(mode="json")
     learned = digest(one.id for one in preferences)
     identity = content_hash([told, reference.checkpoint, learned])
-    fit(generator.network, objective, recipe.fit, folder / "state.pt", identity, "align dpo")
+    journal = Journal(folder / JOURNAL)
+    fit(generator.network, objective, recipe.fit, folder / "state.pt", identity, "align dpo", journal)
     aligned = Generator(
         generator.network.eval(),
         generator.codec,
@@ -60,7 +62,7 @@ def align_dpo(
         parents=parents,
         outputs=(aligned.checkpoint,),
     )
-    store.add([run])
+    store.add([run, *curves(folder / JOURNAL, run)])
     return aligned
 
 

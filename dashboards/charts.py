@@ -85,6 +85,23 @@ def whiskers(
     return alt.layer(*layers, data=table, height=ROW * len(table) + 90)
 
 
+def lines(table: pd.DataFrame, x: str, y: str, series: str) -> Chart:
+    """A line for each series, told apart by colour and dash."""
+    values = table.rename(columns={y: "value"})  # a metric's name may hold what Vega-Lite takes for a path
+    colours = alt.Scale(range=list(SERIES))
+    return (
+        alt.Chart(values, height=280)
+        .mark_line(point=len(table) <= 120)
+        .encode(
+            x=alt.X(f"{x}:Q", title=x, axis=alt.Axis(format=",.0f")),
+            y=alt.Y("value:Q", title=y, scale=alt.Scale(zero=False)),
+            color=alt.Color(f"{series}:N", scale=colours, title=None, legend=alt.Legend(orient="top", labelLimit=400)),
+            strokeDash=alt.StrokeDash(f"{series}:N", title=None),
+            tooltip=[alt.Tooltip(f"{series}:N"), alt.Tooltip(f"{x}:Q"), alt.Tooltip("value:Q", title=y, format=".4g")],
+        )
+    )
+
+
 def heat(
     table: pd.DataFrame, row: str, column: str, value: str, label: str, title: str, format: str, middle: float | None
 ) -> Chart:

@@ -3,7 +3,7 @@
 Tables that grow while people vote are asked for what was recorded since a time; their rows begin with id and time.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -81,6 +81,13 @@ def runs(store: Store) -> list[Found]:
     table = TABLES["run"]
     names = ("id", "recorded_at", "task", "recipe", "code", "seed", "parents", "outputs")
     return list(store.read(select(*(table.c[name] for name in names)).order_by(table.c.recorded_at.desc())))
+
+
+def curves(store: Store, runs: Sequence[str]) -> list[Found]:
+    """Rows of (run, metric, steps, readings) of these runs."""
+    table = TABLES["curve"]
+    wanted = select(table.c.run, table.c.metric, table.c.steps, table.c.readings)
+    return list(store.read(wanted.where(table.c.run.in_(runs)).order_by(table.c.metric, table.c.run)))
 
 
 def figures(store: Store, most: int) -> list[Found]:

@@ -23,6 +23,7 @@ def model() -> None:
 @settings_options
 def pretrain(store: str, as_json: bool, out: Path, recipe: Path | None, overrides: tuple[str, ...]) -> None:
     """Train the shapes generator; run it again to go on after a stop."""
+    from models.journal import JOURNAL, curves
     from models.pretrain import PretrainRecipe, pretrain
     from palate.config import load
     from palate.records import Run
@@ -35,18 +36,10 @@ def pretrain(store: str, as_json: bool, out: Path, recipe: Path | None, override
         parents = tuple(filter(None, (str(generator.card.get("base", "")),)))
         told = settings.model_dump(mode="json")
         made = (generator.checkpoint,)
-        record.add(
-            [
-                Run(
-                    task="model pretrain",
-                    recipe=told,
-                    code=code_version(),
-                    seed=settings.seed,
-                    parents=parents,
-                    outputs=made,
-                )
-            ]
+        run = Run(
+            task="model pretrain", recipe=told, code=code_version(), seed=settings.seed, parents=parents, outputs=made
         )
+        record.add([run, *curves(out / JOURNAL, run)])
     path = out / "generator.safetensors"
     report(
         as_json,

@@ -25,6 +25,7 @@ from models.dit import Gelu, VideoTransformer, Words
 from models.fit import FitSettings, fit
 from models.flavours import FLAVOURS, Flavour, network_shape
 from models.generator import Generator
+from models.journal import JOURNAL, Journal
 from models.weights import SHIPPED, Card, device_of
 from palate import shapes
 from palate.config import Settings
@@ -75,7 +76,8 @@ def pretrain(recipe: PretrainRecipe, folder: Path) -> Generator:
     data = TrainingClips(codec, recipe)
     objective = Denoising(torch.compile(network) if recipe.compile else network, data, recipe)
     told = recipe.model_dump(mode="json")
-    fit(network, objective, recipe.fit, folder / "state.pt", content_hash([told, origin]), "pretrain")
+    journal = Journal(folder / JOURNAL)
+    fit(network, objective, recipe.fit, folder / "state.pt", content_hash([told, origin]), "pretrain", journal)
     card: Card = {
         "trained": "on rendered captions of the shapes world (train split)",
         "recipe": told,

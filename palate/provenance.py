@@ -11,6 +11,7 @@ from palate.records import (
     RECORDS,
     Case,
     Comparison,
+    Curve,
     Figure,
     Judgement,
     Preference,
@@ -269,6 +270,8 @@ def _line(record: Record) -> str:
         case Run():
             recipe = json.dumps(record.recipe, ensure_ascii=False)
             said = f"{record.task}, seed {record.seed}, code {record.code}, recipe {recipe}"
+        case Curve():
+            said = f"{record.metric} of {record.run}, {len(record.steps)} steps to {record.steps[-1]}"
         case _:
             said = ""
     return f"{record.id} {said}"

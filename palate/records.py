@@ -9,6 +9,7 @@ import json
 from collections.abc import Mapping
 from enum import StrEnum
 from functools import cached_property
+from itertools import pairwise
 from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, StringConstraints, model_validator
@@ -218,6 +219,25 @@ class Run(Record):
     outputs: tuple[str, ...] = ()  # checkpoint hashes it wrote
 
 
+class Curve(Record):
+    """What a run reported of one metric while it learned."""
+
+    kind: ClassVar[str] = "curve"
+
+    run: RecordId
+    metric: Name  # "loss", or as the objective calls it
+    steps: tuple[int, ...] = Field(min_length=1)
+    readings: tuple[float, ...]
+
+    @model_validator(mode="after")
+    def _a_value_for_each_step(self) -> Self:
+        if len(self.steps) != len(self.readings):
+            raise ValueError("a curve needs one reading for each step")
+        if any(later <= earlier for earlier, later in pairwise(self.steps)):
+            raise ValueError("the steps of a curve must rise")
+        return self
+
+
 class Figure(Record):
     """A number somebody was shown, and exactly which rows it was computed from."""
 
@@ -233,5 +253,5 @@ class Figure(Record):
 
 
 RECORDS: dict[str, type[Record]] = {
-    record.kind: record for record in (Case, Sample, Comparison, Judgement, Preference, Score, Run, Figure)
+    record.kind: record for record in (Case, Sample, Comparison, Judgement, Preference, Score, Run, Curve, Figure)
 }

@@ -153,6 +153,14 @@ TABLES: dict[str, Table] = {
             _nested("outputs"),
         ),
         _record(
+            "curve",
+            _refers("run", "run"),
+            _text("metric"),
+            _nested("steps"),
+            _nested("readings"),
+            Index("curve_run", "run"),
+        ),
+        _record(
             "figure",
             _text("name"),
             _nested("estimate"),
@@ -191,8 +199,15 @@ class Migration:
     apply: Callable[[Connection], None]
 
 
+def _curves(connection: Connection) -> None:
+    TABLES["curve"].create(connection, checkfirst=True)  # a new store has it from the first migration
+
+
 # In order. A migration that has been released is never changed: a new one is added.
-MIGRATIONS = (Migration(1, "a table for every kind of record", METADATA.create_all),)
+MIGRATIONS = (
+    Migration(1, "a table for every kind of record", METADATA.create_all),
+    Migration(2, "what runs report while they learn", _curves),
+)
 
 _ADVISORY_LOCK = 0x50414C415445  # "PALATE"
 

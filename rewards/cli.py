@@ -40,6 +40,7 @@ def train(
 
     Under `torchrun --nproc-per-node N -m palate reward train ...` N processes share each step.
     """
+    from models.journal import JOURNAL, curves
     from models.launch import first_process, joined
     from palate.config import load
     from palate.records import Estimate, Run
@@ -56,18 +57,15 @@ def train(
         if not first_process():
             return
         told = settings.model_dump(mode="json")
-        record.add(
-            [
-                Run(
-                    task="reward train",
-                    recipe=told,
-                    code=code_version(),
-                    seed=settings.seed,
-                    parents=(pairs.digest,),
-                    outputs=(made.checkpoint,),
-                )
-            ]
+        run = Run(
+            task="reward train",
+            recipe=told,
+            code=code_version(),
+            seed=settings.seed,
+            parents=(pairs.digest,),
+            outputs=(made.checkpoint,),
         )
+        record.add([run, *curves(out / JOURNAL, run)])
     path = out / "reward.safetensors"
     facts = {"checkpoint": made.checkpoint, "path": str(path), "pairs": len(pairs), **made.card}
     lines = [f"{path} learned from {len(pairs)} pairs ({made.checkpoint[:12]}); accuracy on prompts it never saw:"]

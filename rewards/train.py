@@ -23,6 +23,7 @@ from torch.nn import functional as F  # noqa: N812 (the usual name)
 
 from models import launch
 from models.fit import FitSettings, fit
+from models.journal import JOURNAL, Journal
 from models.weights import SHIPPED, device_of
 from palate.config import Settings
 from palate.errors import DataError
@@ -260,6 +261,7 @@ def train_encoder(encoder: Encoder, pairs: PairSet, recipe: RewardRecipe, folder
     identity = content_hash([told, pairs.digest])
     best = folder / "best.pt"
     validations = _Validations(folder / "validations.json", identity)
+    watch = Journal(folder / JOURNAL) if rank == 0 else lambda _: None
     for upto in _stages(recipe):
         if len(validations.values) * recipe.every >= upto:
             continue  # done before a stop
@@ -267,7 +269,7 @@ def train_encoder(encoder: Encoder, pairs: PairSet, recipe: RewardRecipe, folder
             break
         stage = recipe.fit.model_copy(update={"steps": upto, "cooldown": 0.0, "save_every": recipe.every})
         label = f"reward, {recipe.fit.steps} steps at most"
-        fit(learner, learning, stage, folder / "state.pt", identity, label)
+        fit(learner, learning, stage, folder / "state.pt", identity, label, watch)
         learner.eval()
         validations.add(checking.held_out(), learner, best if rank == 0 else None)
         learner.train()

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from sqlalchemy import create_engine, insert, text
 
-from palate.records import Case, Comparison, Judgement, Run, Sample, Score, Side, Verdict
+from palate.records import Case, Comparison, Curve, Judgement, Record, Run, Sample, Score, Side, Verdict
 from palate.schema import TABLES, VERDICT
 from palate.store import Store
 
@@ -32,7 +32,7 @@ def judged(url: str, simulated: bool, prompts: int = 40, people: int = 6) -> Non
     On every axis; the same in each of two slices. `third` meets `old` and is its equal.
     """
     generator = np.random.default_rng(0)
-    rows: list[Case | Sample | Comparison | Judgement | Score | Run] = []
+    rows: list[Record] = []
     checkpoint = "c" * 64
     for number in range(prompts):
         tags = {"subject": "animal" if number % 2 else "person", "scene": "indoors" if number % 3 else "outdoors"}
@@ -70,8 +70,15 @@ def judged(url: str, simulated: bool, prompts: int = 40, people: int = 6) -> Non
                             seconds=float(generator.gamma(4, 3)),
                         )
                     )
-    rows.append(Run(task="toy train", recipe={"fit": {"lr": 0.1}}, code="0", seed=0, outputs=(checkpoint,)))
-    rows.append(Run(task="toy train", recipe={"fit": {"lr": 0.2}}, code="0", seed=1))
+    runs = [
+        Run(task="toy train", recipe={"fit": {"lr": 0.1}}, code="0", seed=0, outputs=(checkpoint,)),
+        Run(task="toy train", recipe={"fit": {"lr": 0.2}}, code="0", seed=1),
+    ]
+    rows += runs
+    for slope, run in enumerate(runs, 1):
+        for metric in ("loss", "reward_mean"):
+            readings = tuple(1 / (1 + slope * step) for step in range(20))
+            rows.append(Curve(run=run.id, metric=metric, steps=tuple(range(20)), readings=readings))
     with Store(url) as store:
         store.add(rows)
 

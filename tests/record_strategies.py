@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from palate.records import (
     Case,
     Comparison,
+    Curve,
     Estimate,
     Figure,
     Judgement,
@@ -126,6 +127,19 @@ runs = st.builds(
     parents=st.lists(hashes, max_size=2).map(tuple),
     outputs=st.lists(hashes, max_size=2).map(tuple),
 )
+
+
+def curves(run: str) -> st.SearchStrategy[Curve]:
+    points = st.dictionaries(st.integers(0, 2**53), numbers, min_size=1, max_size=5)
+    return st.builds(
+        lambda metric, points: Curve(
+            run=run, metric=metric, steps=tuple(sorted(points)), readings=tuple(points[at] for at in sorted(points))
+        ),
+        names,
+        points,
+    )
+
+
 figures = st.builds(
     Figure,
     name=names,
@@ -148,7 +162,9 @@ def worlds(draw: st.DrawFn) -> list[Record]:
     first = draw(judgements(shown.id))
     second = draw(judgements(shown.id, supersedes=first.id))
     liked = draw(preferences(case.id, one.id, other.id, [second.id]))
-    everything = [case, one, other, shown, first, second, liked, draw(scores(one.id)), draw(runs), draw(figures)]
+    run = draw(runs)
+    learned = [run, draw(curves(run.id)), draw(figures)]
+    everything = [case, one, other, shown, first, second, liked, draw(scores(one.id)), *learned]
     return draw(st.permutations(everything))
 
 

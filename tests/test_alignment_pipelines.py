@@ -15,9 +15,9 @@ pytest.importorskip("peft", reason="pip install 'palate[align]'")
 import tiny_pipelines  # noqa: E402 (diffusers may be missing)
 
 from alignment.cli import align  # noqa: E402
-from alignment.journal import read  # noqa: E402
 from alignment.recipe import ALGORITHMS  # noqa: E402
 from alignment.reinforce import Setup  # noqa: E402
+from models.journal import read  # noqa: E402
 from models.weights import load_checkpoint  # noqa: E402
 from palate.config import load  # noqa: E402
 from palate.errors import CheckpointError, ConfigError  # noqa: E402

@@ -11,7 +11,6 @@ from click.testing import CliRunner
 from tiny_generator import killed_before
 
 from alignment.cli import align
-from alignment.journal import read
 from alignment.recipe import ALGORITHMS, GrpoRecipe
 from alignment.reinforce import Setup
 from alignment.runs_cli import runs
@@ -19,10 +18,11 @@ from alignment.task import reward_of
 from alignment.verifier import Verifier, VerifierSettings
 from models.fit import StoppedError
 from models.generator import Generator
+from models.journal import read
 from palate import shapes
 from palate.config import load
 from palate.errors import ConfigError, RecordError
-from palate.records import Case, Run
+from palate.records import Case, Curve, Run
 from palate.store import Store
 from rewards.pixels import PixelReward
 from rewards.reward import Answer
@@ -62,6 +62,9 @@ def test_a_command_trains_and_the_run_is_in_the_record(kind: str, base: Path, tm
     assert run.parents == (Generator.load(base).checkpoint,)
     journal = read(tmp_path / "run" / "metrics.jsonl")
     assert [line["step"] for line in journal] == [0, 1, 2, 3]
+    with Store(str(tmp_path / "r.db")) as record:
+        (loss,) = record.select(Curve, run=run.id, metric="loss")
+    assert list(loss.readings) == [line["loss"] for line in journal]
     assert all(line["reward_failed"] == 0 for line in journal)
 
 

@@ -19,7 +19,6 @@ from tiny_generator import killed_before
 
 from alignment.algorithms.awm import Awm, AwmSettings
 from alignment.cli import align
-from alignment.journal import read
 from alignment.lookout import HackedError
 from alignment.recipe import ALGORITHMS
 from alignment.reinforce import Setup
@@ -27,6 +26,7 @@ from alignment.rollout import RolloutSettings
 from alignment.runs_cli import runs
 from alignment.scoring import NoRewardError
 from models.generator import Generator
+from models.journal import read
 from palate.config import load
 from palate.records import Run
 from palate.store import Store

@@ -21,7 +21,7 @@ from dashboards.reader import Reader
 from dashboards.views import PAGES, scaling
 from palate.errors import ConfigError
 from palate.gsb import contests
-from palate.records import Estimate, Run
+from palate.records import Curve, Estimate, Run
 from palate.stats.wins import Form
 from palate.store import Store
 from palate.trained import Trained
@@ -230,6 +230,18 @@ def test_two_runs_are_told_apart_by_what_differs(records: dict[str, str]) -> Non
     assert table["setting"].tolist() == ["fit.lr", "(code)"]
     with Store(records["people"]) as store:
         assert len(exhibit(items(records["people"], "Training"), "runs").table) == store.count(Run) == 2
+
+
+def test_curves_are_those_of_the_record(records: dict[str, str]) -> None:
+    found = exhibit(items(records["people"], "Training", metric="reward_mean"), "curves").table
+    with Store(records["people"]) as store:
+        kept = [one for one in store.select(Curve) if one.metric == "reward_mean"]
+        assert len(kept) == store.count(Run) == found["run"].nunique()
+    assert len(found) == sum(len(one.steps) for one in kept)
+    assert sorted(found["reward_mean"]) == sorted(reading for one in kept for reading in one.readings)
+    assert any(
+        "loss over steps" in one.title for one in items(records["people"], "Training") if isinstance(one, Exhibit)
+    )
 
 
 class Uploads(Given):

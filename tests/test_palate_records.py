@@ -24,7 +24,20 @@ from palate.records import (
 CASE = Case(suite="s", prompt="a red circle", tags={"subject": "shape", "count": "1"}, conditions={"a": "b", "c": "d"})
 SAMPLE, COMPARISON = "sample-" + "0" * 24, "comparison-" + "0" * 24
 
-FREE_TEXT = {"suite", "prompt", "system", "study", "annotator", "source", "policy", "scorer", "task", "code", "name"}
+FREE_TEXT = {
+    "suite",
+    "prompt",
+    "system",
+    "study",
+    "annotator",
+    "source",
+    "policy",
+    "scorer",
+    "task",
+    "code",
+    "name",
+    "metric",
+}
 
 
 @given(any_record())

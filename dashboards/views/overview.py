@@ -21,6 +21,7 @@ _LOOP = {
     "judgement": ("judged", "palate annotate serve, palate annotate simulate or palate votes import"),
     "preference": ("learnt from", "palate annotate prefer"),
     "run": ("trained", "palate align dpo"),
+    "curve": ("reported while training", "palate align dpo"),
     "figure": ("told to somebody", "palate report gsb"),
 }
 _CONTESTS = 2  # of which it is said whether to ship

@@ -4,7 +4,8 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
-from dashboards.exhibit import Ask, Clip, Clips, Content, Exhibit, Missing, Remark, numbers, whole
+from dashboards import charts, queries
+from dashboards.exhibit import Ask, Clip, Clips, Content, Exhibit, Missing, Remark, numbers, short, whole
 from dashboards.reader import Reader
 from dashboards.runs import row, runs
 from palate.errors import PalateError
@@ -28,15 +29,13 @@ def content(reader: Reader, ask: Ask) -> Content:
         numbers(rows),
         {**dict.fromkeys(("checkpoints read", "records read"), whole), "seed": str},
     )
-    yield Remark(
-        "Loss curves are not part of the record: each run keeps them in its own folder. What the record keeps is what "
-        "a run was told, "
-        "read and made, and what its checkpoints drew."
-    )
     names = {f"{one.task}, {one.id[4:12]}": one for one in found}
     first = ask.one("run", "Run", list(names))
-    if len(names) > 1:
-        yield _difference(ask, names, first)
+    others = [name for name in names if name != first]
+    other = ask.one("against", "Compare with", others) if others else None
+    yield from _curves(reader, ask, {name: names[name].id for name in (first, other) if name})
+    if other:
+        yield _difference(names, first, other)
     else:
         yield _recipe(names[first])
     yield from _drawn(reader, ask, names[first])
@@ -47,8 +46,36 @@ def _reads(parents: list[str]) -> dict[str, int]:
     return {"checkpoints read": checkpoints, "records read": len(parents) - checkpoints}
 
 
-def _difference(ask: Ask, names: dict[str, Any], first: str) -> Exhibit:
-    other = ask.one("against", "Compare with", [name for name in names if name != first])
+def _curves(reader: Reader, ask: Ask, shown: dict[str, str]) -> Content:
+    """What these runs, name -> id, reported while they learned."""
+    key = ("curves", *shown.values())
+    found = reader.once(key, lambda: queries.curves(reader.store, list(shown.values())), ("run", "curve"))
+    if not found:
+        yield Remark("Neither kept a curve: runs that ended before curves were recorded, or of a kind that has none.")
+        return
+    metrics = sorted({one.metric for one in found}, key=lambda name: (name != "loss", "reward" not in name, name))
+    metric = ask.one("metric", "Metric", metrics)
+    named = {id: name for name, id in shown.items()}
+    rows = [
+        {"run": named[one.run], "step": step, metric: reading}
+        for one in found
+        if one.metric == metric
+        for step, reading in zip(one.steps, one.readings)
+    ]
+    table = numbers(rows)
+    yield Exhibit(
+        "curves",
+        f"{metric} over steps",
+        "As reported by the run, of one batch each (or a window of them), so without an interval; a line is a run. At "
+        "most 1,000 steps of a run are in the record, evenly spread. Two runs' losses are comparable only where their "
+        "objectives are the same.",
+        table,
+        {"step": whole, metric: short},
+        (charts.lines(table, "step", metric, "run"),),
+    )
+
+
+def _difference(names: dict[str, Any], first: str, other: str) -> Exhibit:
     mine, theirs = (dict(_flat(names[name].recipe)) for name in (first, other))
     rows = [
         {"setting": key, first: mine.get(key, "not a setting"), other: theirs.get(key, "not a setting")}

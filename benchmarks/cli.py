@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Literal
 
 import click
 
+from benchmarks.any2caption_cli import any2caption
 from benchmarks.captions_cli import captions
 from palate.cli import json_option, report, settings_options, store_option
 
@@ -26,6 +27,7 @@ def bench() -> None:
     """Ask a generator the cases of a suite."""
 
 
+bench.add_command(any2caption)
 bench.add_command(captions)
 
 

@@ -11,12 +11,20 @@ from palate.cli import json_option, report, store_option
 
 if TYPE_CHECKING:
     from models.enhancer import Enhanced, Enhancer
+    from palate.media import Frames
 
 
 @click.command()
 @click.argument("prompt", required=False)
 @click.option(
     "--model", help="a language model of transformers with a chat template; by default the shapes world's, shipped"
+)
+@click.option(
+    "--show",
+    "shown",
+    multiple=True,
+    metavar="@HANDLE=FILE",
+    help="the picture or clip that a handle of PROMPT stands for; --model must be a vision-language model",
 )
 @click.option("--suite", help="rewrite the prompts of a suite instead, as JSON lines")
 @split_option
@@ -28,6 +36,7 @@ if TYPE_CHECKING:
 def enhance(
     prompt: str | None,
     model: str | None,
+    shown: tuple[str, ...],
     suite: str | None,
     split: str,
     count: int | None,
@@ -45,14 +54,26 @@ def enhance(
 
     if (prompt is None) == (suite is None):
         raise ConfigError("a prompt or a suite is needed, and not both", "give PROMPT, or --suite NAME --out FILE")
+    if suite is not None and shown:
+        raise ConfigError("pictures are shown for one prompt", "leave out --show, or give PROMPT in place of --suite")
     enhancer = _loaded(model)
     if prompt is not None:
-        enhanced = enhancer.enhance([prompt])[0]
+        enhanced = enhancer.enhance_seen(prompt, _pictures(shown)) if shown else enhancer.enhance([prompt])[0]
         return report(as_json, _text(enhanced), _facts(enhanced))
     assert suite is not None
     if out is None:
         raise ConfigError("no file for the suite's lines", "give --out FILE")
     return _suite(enhancer, suite, split, count, seed, out, store, as_json)
+
+
+def _pictures(shown: tuple[str, ...]) -> "dict[str, Frames]":
+    from palate.errors import ConfigError
+    from palate.media import decode_video
+
+    if odd := next((one for one in shown if not all(one.partition("="))), None):
+        raise ConfigError(f"--show {odd!r} is not @HANDLE=FILE", "write it as @Image_1=cat.png")
+    pairs = (one.partition("=") for one in shown)
+    return {handle: decode_video(Path(file)).frames for handle, _, file in pairs}
 
 
 def _loaded(model: str | None) -> "Enhancer":

@@ -81,3 +81,17 @@ def card(checkpoint: Path | None) -> None:
     path = checkpoint or SHIPPED
     _, written = load_checkpoint(path)
     click.echo(json.dumps({**written, "sha256": file_hash(path)}, indent=2))
+
+
+@model.command()
+@click.option("--out", type=click.Path(path_type=Path, file_okay=False), required=True, help="folder of the run")
+@json_option
+@settings_options
+def captioner(out: Path, as_json: bool, recipe: Path | None, overrides: tuple[str, ...]) -> None:
+    """Train the shapes world's captioner of conditions; run it again to go on after a stop."""
+    from models.tiny_captioner import CaptionerRecipe, train
+    from palate.config import load
+
+    checkpoint = train(load(CaptionerRecipe, recipe, overrides), out)
+    path = out / "captioner.safetensors"
+    report(as_json, f"{path} is trained ({checkpoint[:12]})", {"checkpoint": checkpoint, "path": str(path)})

@@ -1,7 +1,7 @@
 """The prompt enhancer: a language model thinks about a user's prompt, visibly, and rewrites it for a generator.
 
 After Kling-Omni 2.3 (arXiv:2512.16776). The model is any causal or vision-language model of transformers, by path; it
-reads the prompt (the pictures that handles stand for are not shown to it) and answers
+reads the prompt, with eyes also the pictures that its handles stand for, and answers
 
     <think>what is asked, what is left open, what to keep</think>the rewrite
 
@@ -10,25 +10,19 @@ A rewrite that loses or invents a handle, or a shot, is refused, and the user's 
 
 import re
 import unicodedata
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import (
-    MODEL_FOR_CAUSAL_LM_MAPPING,
-    AutoConfig,
-    AutoModelForCausalLM,
-    AutoModelForImageTextToText,
-    AutoTokenizer,
-)
 
-from models.weights import device_of, file_hash
-from palate.errors import CheckpointError, PromptError
+from models.language import Content, Sight, language_model, tokenizer_of, weights_hash
+from models.weights import device_of
+from palate.errors import PromptError
+from palate.media import Frames
 from palate.prompt import CHARACTERS, Prompt, parse
-from palate.records import content_hash
 
 THINK = ("<think>", "</think>")
 SHIPPED_ENHANCER = Path(__file__).parent / "shipped" / "enhancer"  # of the shapes world
@@ -114,7 +108,7 @@ class Enhancer:
     """
 
     def __init__(self, path: str | Path, device: str = "auto", longest: int = 512) -> None:
-        self.device, self.longest = device_of(device), longest
+        self.device, self.longest, self.path = device_of(device), longest, path
         self.tokenizer = tokenizer_of(path)
         dtype = torch.float32 if self.device.type == "cpu" else "auto"
         self.model = language_model(path, dtype=dtype).to(self.device).eval()
@@ -133,6 +127,22 @@ class Enhancer:
             for reply in self.replies([request.strip() for request in requests[start : start + BATCH]])
         ]
         return [_enhanced(request, prompt, reply) for request, prompt, reply in zip(requests, asked, replies)]
+
+    def enhance_seen(self, request: str, shown: Mapping[str, Frames]) -> Enhanced:
+        """The same of one request, whose handles' pictures or clips, (frames, height, width, 3), are shown to it.
+
+        Raises:
+            PromptError: as `enhance`; or what is shown stands for no handle of the request.
+            CheckpointError: the model has no eyes that are known here.
+        """
+        asked = self.check(request)
+        if odd := [name for name in shown if name not in map(str, asked.handles)]:
+            raise PromptError(f"{odd[0]} is shown and not in the prompt", "show what the prompt's handles stand for")
+        return _enhanced(request, asked, self.sight.answer(SYSTEM, content(request.strip(), shown), self.longest))
+
+    @cached_property
+    def sight(self) -> Sight:
+        return Sight(self.model, self.tokenizer, self.path)
 
     def check(self, request: str) -> Prompt:
         """The prompt of a request that may be given to the model. Raises as `enhance` does."""
@@ -159,6 +169,15 @@ class Enhancer:
         return self.tokenizer.batch_decode(said[:, told["input_ids"].shape[1] :], skip_special_tokens=True)
 
 
+def content(request: str, shown: Mapping[str, Frames]) -> Content:
+    """The request, then each handle with its picture; of a clip its first, middle and last frame."""
+    told: list[str | Frames] = [request]
+    for name, frames in shown.items():
+        chosen = sorted({0, len(frames) // 2, len(frames) - 1})
+        told += [f"\n{name}: ", *frames[chosen]]
+    return told
+
+
 def _enhanced(request: str, asked: Prompt, reply: str) -> Enhanced:
     parts = answered(reply)
     if parts is None:
@@ -167,37 +186,3 @@ def _enhanced(request: str, asked: Prompt, reply: str) -> Enhanced:
     if reason := refusal(asked, rewrite):
         return Enhanced(request, thought, request, f"the rewrite was refused ({reason}), so the prompt is as it was")
     return Enhanced(request, thought, rewrite)
-
-
-def language_model(path: str | Path, **more: Any) -> Any:
-    """The causal or vision-language model at `path`. Raises CheckpointError where there is neither."""
-    with _reading(path):
-        config = AutoConfig.from_pretrained(path)
-        causal = type(config) in MODEL_FOR_CAUSAL_LM_MAPPING
-        return (AutoModelForCausalLM if causal else AutoModelForImageTextToText).from_pretrained(path, **more)
-
-
-def tokenizer_of(path: str | Path) -> Any:
-    """Its tokenizer. Raises CheckpointError where there is none, or it has no chat template."""
-    with _reading(path):
-        tokenizer = AutoTokenizer.from_pretrained(path, padding_side="left")
-    if not tokenizer.chat_template:
-        raise CheckpointError(f"the tokenizer of {path} has no chat template", "give a model tuned for chat")
-    return tokenizer
-
-
-@contextmanager
-def _reading(path: str | Path) -> Iterator[None]:
-    try:
-        yield
-    except (OSError, ValueError) as error:
-        said = " ".join(str(error).split())[:200]
-        raise CheckpointError(f"{path} is no language model ({said})", "give the folder of one") from error
-
-
-def weights_hash(folder: Path) -> str:
-    """SHA-256 of a folder's weights; of the name, where it is a hub's."""
-    files = sorted(folder.glob("*.safetensors"))
-    if len(files) == 1:
-        return file_hash(files[0])
-    return content_hash([file_hash(file) for file in files] if files else str(folder))

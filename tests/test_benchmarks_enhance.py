@@ -3,12 +3,15 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 from click.testing import CliRunner, Result
+from tiny_vlm import write
 
 from benchmarks.enhance_cli import enhance
 from models.tiny_enhancer import TinyShape, tiny_model, tiny_tokenizer
 from palate.errors import CheckpointError, ConfigError, PromptError
+from palate.media import MediaFolder
 
 CAPTION = "a red circle moves left, on a white background"
 
@@ -63,3 +66,14 @@ def test_a_prompt_or_a_suite_with_a_file_and_a_model_that_there_is(model: str, t
     for given in ([], ["a", "--suite", "shapes"], ["--suite", "shapes"]):
         assert isinstance(invoked("--model", model, *given).exception, ConfigError)
     assert isinstance(invoked("--model", str(tmp_path), "a").exception, CheckpointError)
+
+
+def test_a_picture_is_shown_of_a_handle_from_a_file(tmp_path: Path) -> None:
+    seeing = str(write(tmp_path / "model", "qwen2_vl"))
+    folder = MediaFolder(tmp_path / "media")
+    picture = folder.path(folder.add_picture(np.full((56, 56, 3), 200, np.uint8)))
+    result = invoked("--model", seeing, "@Image_1 waves", "--show", f"@Image_1={picture}")
+    assert result.exit_code == 0, result.output
+    assert "rewrite: @Image_1 waves" in result.stdout
+    assert isinstance(invoked("--model", seeing, "@Image_1 waves", "--show", "@Image_1").exception, ConfigError)
+    assert isinstance(invoked("--suite", "omnivideo", "--show", f"@Image_1={picture}").exception, ConfigError)

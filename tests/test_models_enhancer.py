@@ -2,9 +2,12 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tiny_vlm import write
 from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
 
 from models.enhancer import (
@@ -12,6 +15,7 @@ from models.enhancer import (
     Enhancer,
     answer,
     answered,
+    content,
     messages,
     prompt_of,
     refusal,
@@ -137,6 +141,28 @@ def test_a_vision_language_model_is_asked_in_words(tmp_path: Path) -> None:
     told = Enhancer(tmp_path, "cpu", longest=4).enhance([CAPTION])[0]
     assert told.rewrite == CAPTION
     assert told.note
+
+
+def test_the_pictures_of_handles_are_shown_to_a_model_with_eyes(tmp_path: Path, untrained: Path) -> None:
+    enhancer = Enhancer(write(tmp_path, "qwen2_5_vl"), "cpu", longest=4)
+    dark, light = (np.full((3, 56, 56, 3), value, np.uint8) for value in (20, 220))
+    request = "@Image_1 waves as in @Video_1"
+    told = enhancer.enhance_seen(request, {"@Image_1": dark[:1], "@Video_1": light})
+    assert (told.rewrite, bool(told.note)) == (request, True)  # it has learned nothing
+    sizes = [
+        enhancer.sight._inputs(SYSTEM, content(request, {"@Video_1": seen}))["image_grid_thw"]
+        for seen in (light, light[:1])
+    ]
+    assert list(map(len, sizes)) == [3, 1]
+    logits = [
+        enhancer.model(**enhancer.sight._inputs(SYSTEM, content(request, {"@Image_1": seen[:1]}))).logits[:, -1]
+        for seen in (dark, light)
+    ]
+    assert not torch.equal(*logits)
+    with pytest.raises(PromptError, match="@Image_2 is shown and not in the prompt"):
+        enhancer.enhance_seen(request, {"@Image_2": dark})
+    with pytest.raises(CheckpointError, match="is a qwen3: give one of qwen2_vl"):
+        Enhancer(untrained, "cpu").enhance_seen(request, {"@Image_1": dark})
 
 
 def test_what_is_no_language_model_is_refused(tmp_path: Path) -> None:

@@ -30,8 +30,9 @@ from alignment.prompt_reward import (
     plausibility,
     richness,
 )
-from models.enhancer import answer, answered, language_model, messages, tokenizer_of, weights_hash
+from models.enhancer import answer, answered, messages
 from models.generator import Generator, SamplerSettings
+from models.language import language_model, tokenizer_of, weights_hash
 from models.tiny_enhancer import TinyShape, tiny_model, tiny_tokenizer
 from models.weights import SHIPPED, file_hash
 from palate.config import Settings, dump

@@ -45,10 +45,12 @@ def captions(
 
     KEY=VALUE says who is asked, such as judge.url=http://127.0.0.1:8000/v1 judge.model=qwen answerer.per_minute=60.
     """
+    from collections import Counter
     from contextlib import closing
 
     from benchmarks import caption_metrics, vidcapbench
     from palate.config import load
+    from palate.errors import DataError
     from palate.files import whole_file
     from palate.report_text import table
     from rewards.chat import Chat
@@ -66,6 +68,10 @@ def captions(
                 click.echo(json.dumps({**vars(due), "cost": due.cost(*prices) if prices else None}))
             return
         marked = vidcapbench.run(asked, repeats, answerer, judge)
+    lost = Counter(one.failure for one in marked if one.failure).most_common()
+    if sum(count for _, count in lost) == len(marked):
+        remedy = "mend that, and run the command again: what was answered is kept"
+        raise DataError(f"no question was answered and judged, most often so: {lost[0][0]}", remedy)
     if out:
         with whole_file(out) as file:
             file.writelines(f"{json.dumps(one.row(), ensure_ascii=False)}\n".encode() for one in marked)
@@ -78,6 +84,7 @@ def captions(
         rows = [[part, *(_shown(of[name]) for name in names)] for part, of in found.items() if set(names) <= of.keys()]
         click.echo(table(["in percent", *names], rows) + "\n")
     notes = sorted({one.note for of in found.values() for one in of.values() if one.note})
+    notes += [f"{count} of {len(marked)} judgements failed: {reason}" for reason, count in lost]
     click.echo(
         "\n".join(["Intervals are 95%, over videos. Conciseness is 100 x accuracy / mean tokens of a caption.", *notes])
     )

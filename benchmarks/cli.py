@@ -34,17 +34,25 @@ bench.add_command(captions)
 @bench.command("list")
 @click.argument("suite", required=False)
 @split_option
-@click.option("--cases", "count", default=10, show_default=True)
-def list_(suite: str | None, split: str, count: int) -> None:
+@click.option("--cases", "count", type=click.IntRange(min=1), default=10, show_default=True)
+@seed_option
+@click.option("--store", metavar="URL", envvar="PALATE_STORE", help="also what was imported there")
+def list_(suite: str | None, split: str, count: int, seed: int, store: str | None) -> None:
     """The suites; or, with a suite's name, some of its prompts."""
-    from benchmarks.suite import SUITES, suite_named
+    from contextlib import ExitStack
 
-    if suite is None:
-        for name, found in SUITES.items():
-            click.echo(f"{name}: {found.about}")
-    else:
-        for case in suite_named(suite).cases(split, count, 0):
-            click.echo(case.prompt)
+    from benchmarks.suite import SUITES, imported, stored_or_named, suite_named
+    from palate.store import Store
+
+    with ExitStack() as stack:
+        record = stack.enter_context(Store(store, create=False)) if store else None
+        if suite is None:
+            for name, found in {**SUITES, **(imported(record) if record else {})}.items():
+                click.echo(f"{name}: {found.about}")
+        else:
+            chosen = stored_or_named(record, suite) if record else suite_named(suite)
+            for case in chosen.cases(split, count, seed):
+                click.echo(case.prompt)
 
 
 @bench.command()
@@ -123,7 +131,9 @@ def run(
         failed = sum(count for _, count in reasons)
         most = f"; {failed} of {len(samples)} failed, most often so: {reasons[0][0]}" if reasons else ""
         if not as_json:
-            click.echo(f"{work.system} has answered {len(cases)} {split} cases of {suite}, {seeds} times each{most}")
+            click.echo(
+                f"{work.system} has answered {len(cases)} {split} cases of {suite}, samples of each: {seeds}{most}"
+            )
         facts.append({"system": work.system, "samples": len(samples), "failed": failed, "checkpoint": work.checkpoint})
     if as_json:
         click.echo(json.dumps({"suite": suite, "split": split, "systems": facts}))
@@ -261,6 +271,7 @@ def compare(
     if out:
         with whole_file(out) as file:
             file.write(f"{text}\n".encode())
+        click.echo(f"{found.title}: {out}", err=True)
     else:
         click.echo(text)
 

@@ -19,7 +19,7 @@ STRICT = "shapes_omni.strict"  # 1 when everything asked for is there and everyt
 PROMPT = "shapes_omni.prompt"  # share of the checks of what is asked for that hold
 KEPT = "shapes_omni.kept"  # 1 when what the references fix is where they have it; of cases that fix something
 NEAR = 1.5  # pixels
-DEFAULT = 170
+DEFAULT = 220
 
 
 def cases(split: str, count: int | None, seed: int = 0) -> list[Case]:
@@ -64,10 +64,15 @@ def scores(case: Case, sample: Sample, video: Video) -> list[Score]:
         frames = shrink(video.frames, max(video.frames.shape[1] // shapes.SIZE, 1))
         if len(frames) != FRAMES * len(drawn.wanted):
             raise DataError(f"{len(frames)} frames", f"{len(drawn.wanted)} shots of {FRAMES} frames were asked for")
-        seen = [shapes.observe(part) for part in np.split(frames, len(drawn.wanted))]
+        shown = list(zip(np.split(frames, len(drawn.wanted)), drawn.wanted))
+        seen = [shapes.observe(shot.look.taken_off(part) if shot.look else part) for part, shot in shown]
     except DataError as error:
         return [Score(sample=sample.id, scorer=scorer, failure=str(error)) for scorer in scorers]
-    answers: dict[str, Scalar] = {}
+    answers: dict[str, Scalar] = {
+        shot.look.name: shot.look.is_on(part, shapes.BACKGROUNDS[shot.scene.background])
+        for part, shot in shown
+        if shot.look
+    }
     kept: dict[str, Scalar] = {}
     for number, (shot, found) in enumerate(zip(drawn.wanted, seen), 1):
         which = f"shot_{number}_" if len(seen) > 1 else ""

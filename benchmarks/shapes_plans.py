@@ -1,26 +1,16 @@
-"""The draws behind the shapes-omni suite: references, what is asked of them, and what must be seen in the answer.
-
-Five of OmniVideo's tasks cannot be said in this world, see `LEFT_OUT`.
-"""
+"""The draws behind the shapes-omni suite: references, what is asked of them, and what must be seen in the answer."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks.shapes_looks import FLASH, FOG, NEGATIVE, Look
 from palate import shapes
 from palate.errors import DataError
 from palate.shapes import FRAMES, Frames, Points, Scene, Thing
-
-LEFT_OUT = {
-    "stylise": "everything is drawn in one style",
-    "effects": "nothing but objects and a plain background can be drawn",
-    "weather": "nothing but objects and a plain background can be drawn",
-    "new_angle": "the world is flat and has no camera",
-    "camera_transfer": "on a plain background a camera's move cannot be told from an object's",
-}
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,11 +21,13 @@ class Wanted:
         scene: what must be seen.
         centres: (objects, FRAMES, 2) where a right answer may have its objects.
         fixed: (objects, FRAMES) where a right answer must have them.
+        look: what must lie over it all.
     """
 
     scene: Scene
     centres: Points
     fixed: NDArray[np.bool_]
+    look: Look | None = None
 
     @property
     def things(self) -> tuple[Thing, ...]:
@@ -43,7 +35,8 @@ class Wanted:
 
     def clip(self) -> Frames:
         kinds = [(thing.colour, thing.shape) for thing in self.things]
-        return shapes.paint(self.scene.background, kinds, self.centres)
+        plain = shapes.paint(self.scene.background, kinds, self.centres)
+        return self.look.put_on(plain) if self.look else plain
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,9 +60,7 @@ def plan(task: str, number: int) -> Plan:
         DataError: no such task in this world.
     """
     if task not in _DRAWS:
-        raise DataError(
-            f"no task {task!r} in the shapes world", LEFT_OUT.get(task, f"choose one of {', '.join(_DRAWS)}")
-        )
+        raise DataError(f"no task {task!r} in the shapes world", f"choose one of {', '.join(_DRAWS)}")
     rng = np.random.default_rng([number, list(_DRAWS).index(task)])
     while True:
         drawn = _DRAWS[task](rng)
@@ -298,6 +289,48 @@ def _multi_shot(rng: np.random.Generator) -> Plan:
     return Plan(asked, tuple(_shot(scene, shapes.place(scene, rng)) for scene in scenes))
 
 
+def _looked(rng: np.random.Generator, look: Look, asked: str) -> Plan | None:
+    """Everything stays where it is, under a look."""
+    thing, ground, centres = _one(rng)
+    if not look.shows_on(shapes.BACKGROUNDS[ground]):
+        return None
+    shot = replace(_shot(Scene((thing,), ground), centres, ALWAYS), look=look)
+    return Plan(f"{asked} Keep all else.", (shot,), {"@Video_1": _clip(thing, ground, centres)})
+
+
+_BEHIND = {"left": "right", "right": "left"}
+
+
+def _new_angle(rng: np.random.Generator) -> Plan | None:
+    """The only other angle on a flat world: from behind, where left is right."""
+    thing, ground, centres = _one(rng)
+    seen = Thing(thing.colour, thing.shape, tuple(_BEHIND.get(motion, motion) for motion in thing.motions))
+    mirrored = centres * (-1, 1) + (shapes.SIZE, 0)
+    if np.abs(mirrored - centres).max() < 4:  # too near to the middle to tell
+        return None
+    asked = "Show @Video_1 from behind, as if its picture were glass: what was on the left is on the right."
+    shot = _shot(Scene((seen,), ground), mirrored, ALWAYS)
+    return Plan(asked, (shot,), {"@Video_1": _clip(thing, ground, centres)})
+
+
+def _camera_transfer(rng: np.random.Generator) -> Plan | None:
+    """A camera that pans moves everything alike: three things in the clip that shows how, then two others."""
+    if not (drawn := _two(rng)):
+        return None
+    scene, _ = drawn
+    pan = (_pick(rng, _GOING),)
+    first, second = (Thing(thing.colour, thing.shape, pan) for thing in scene.things)
+    moved = Scene((first, second), scene.background, 1, scene.relation)
+    centres = shapes.place(moved, rng)
+    other = Thing(_pick(rng, tuple(shapes.COLOURS)), _pick(rng, shapes.SHAPES), pan)
+    references = {
+        "@Image_1": _shot(moved, centres).clip()[:1],
+        "@Video_1": shapes.render(Scene((other,), _ground(rng), 3), rng),
+    }
+    asked = "@Image_1 is the first frame, where nothing moves by itself. Film it with the camera pan of @Video_1."
+    return Plan(asked, (_shot(moved, centres, [0]),), references)
+
+
 _DRAWS: dict[str, Callable[[np.random.Generator], Plan | None]] = {
     "text": _text,
     "image_reference": _image_reference,
@@ -316,5 +349,10 @@ _DRAWS: dict[str, Callable[[np.random.Generator], Plan | None]] = {
     "visual_prompt": _visual_prompt,
     "reasoning": _reasoning,
     "multi_shot": _multi_shot,
+    "stylise": lambda rng: _looked(rng, NEGATIVE, "Turn @Video_1 into a photographic negative."),
+    "weather": lambda rng: _looked(rng, FOG, "Let a pale fog thicken over @Video_1, until more than half is hidden."),
+    "effects": lambda rng: _looked(rng, FLASH, "A white flash half-way through @Video_1, which fades at once."),
+    "new_angle": _new_angle,
+    "camera_transfer": _camera_transfer,
 }
 TASKS = tuple(_DRAWS)

@@ -1,7 +1,8 @@
 """The suites, by name: cases, and the scorer that can check their answers. Imported prompts are suites of the store."""
 
+from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -41,7 +42,7 @@ def _drawn(cases: list[Case], media: MediaFolder) -> list[Case]:
 SUITES = {
     shapes.SUITE: Suite("moving coloured shapes; a program checks every answer", shapes.cases, shapes_scores),
     shapes_omni.SUITE: Suite(
-        f"{len(TASKS)} of OmniVideo's tasks in the shapes world; a program checks every answer",
+        f"OmniVideo's {len(TASKS)} tasks in the shapes world; a program checks every answer",
         shapes_omni.cases,
         shapes_omni.scores,
         _drawn,
@@ -49,6 +50,12 @@ SUITES = {
     omnivideo.SUITE: Suite("22 tasks of text, references and editing; people judge", omnivideo.cases_en),
     f"{omnivideo.SUITE}-zh": Suite("the same in Chinese", omnivideo.cases_zh),
 }
+
+
+def imported(store: Store) -> dict[str, Suite]:
+    """The suites that were imported into a store."""
+    counts = Counter(case.suite for case in store.select(Case) if case.suite not in SUITES)
+    return {name: replace(stored_or_named(store, name), about=f"{n} cases, imported") for name, n in counts.items()}
 
 
 def suite_named(name: str) -> Suite:

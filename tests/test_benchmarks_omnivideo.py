@@ -220,7 +220,9 @@ def test_prompts_that_say_the_same_in_other_words_are_found_by_meaning_alone(tmp
     assert all(other == one + len(long) for one, other in pairs)
     assert len(pairs) > len(long) / 3
     told = line(
-        prompt=prompts("On the bare wooden table seen in @Video_1, put a cup: @Mug.", "请给@Video_1添上@Mug这个东西！")
+        prompt=prompts(
+            "Please place @Mug on the table of @Video_1 so it stands there.", "请给@Video_1添上@Mug这个东西！"
+        )
     )
     path = tmp_path / "mine.jsonl"
     path.write_text(f"{json.dumps(line())}\n{json.dumps({**told, 'id': 'mine-02'})}\n")

@@ -117,6 +117,13 @@ def test_imported_prompts_are_a_suite_and_what_the_generator_cannot_say_is_a_fai
     assert "1 of 2 failed, most often so: DataError: the word 'cat' in 'a cat plays chess'" in told.output
     with Store(url) as store:
         assert {case.prompt for case in store.select(Case, suite="own")} == set(path.read_text().splitlines())
+    listed = CliRunner().invoke(bench, ["list", "--store", url], catch_exceptions=False).stdout.splitlines()
+    assert [line for line in listed if not line.startswith(("shapes", "omnivideo"))] == ["own: 2 cases, imported"]
+    shown = CliRunner().invoke(bench, ["list", "own", "--store", url, "--cases", "2"], catch_exceptions=False).stdout
+    assert sorted(shown.splitlines()) == sorted(path.read_text().splitlines())
+    refused = CliRunner().invoke(bench, ["list", "own"])
+    assert isinstance(refused.exception, DataError)
+    assert "no suite 'own'" in str(refused.exception)
     refused = CliRunner().invoke(bench, ["run", "other", "--system", "base", "--store", url])
     assert isinstance(refused.exception, DataError)
     assert "import it with" in str(refused.exception)

@@ -1,7 +1,7 @@
 """OmniVideo's tasks in the shapes world: right answers pass, lazy and careless ones are told apart."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -12,16 +12,17 @@ from numpy.typing import NDArray
 from benchmarks import omnivideo, shapes_omni
 from benchmarks.runner import SCALE, Answering, Ask, answer, seed_of
 from benchmarks.shapes_omni import KEPT, PROMPT, STRICT
-from benchmarks.shapes_plans import LEFT_OUT, TASKS, Plan, plan
+from benchmarks.shapes_plans import TASKS, Plan, plan
 from palate import prompt, shapes
 from palate.config import Settings
 from palate.errors import DataError
-from palate.media import MediaFolder
+from palate.media import MediaFolder, shrink
 from palate.records import Case, Score
 from palate.shapes import FRAMES
 from palate.store import Store
 
-EDITS = ("add", "remove", "replace", "attribute", "background")
+LOOKS = ("stylise", "weather", "effects")
+EDITS = ("add", "remove", "replace", "attribute", "background", "new_angle", *LOOKS)
 
 
 class NoSettings(Settings):
@@ -71,11 +72,10 @@ def answered(tmp_path: Path, how: str, cases: list[Case]) -> dict[str, dict[str,
     return found
 
 
-def test_every_task_of_the_suite_is_here_or_left_out_with_a_reason() -> None:
-    assert {*TASKS, *LEFT_OUT} == {*omnivideo.TASKS}
-    assert not {*TASKS} & {*LEFT_OUT}
-    with pytest.raises(DataError, match="no task 'weather' in the shapes world: nothing but objects"):
-        plan("weather", 0)
+def test_every_task_of_the_suite_is_here() -> None:
+    assert {*TASKS} == {*omnivideo.TASKS}
+    with pytest.raises(DataError, match="no task 'sing' in the shapes world: choose one of text, image_reference"):
+        plan("sing", 0)
 
 
 def test_cases_are_the_same_again_in_the_prompt_language_and_held_out() -> None:
@@ -103,17 +103,32 @@ def test_right_answers_pass_every_check_of_every_task(tmp_path: Path) -> None:
         "first_frame",
         "first_last_frame",
         "visual_prompt",
+        "camera_transfer",
     }
 
 
-def test_a_copy_of_the_source_keeps_everything_and_does_nothing(tmp_path: Path) -> None:
-    cases = [
-        case for case in shapes_omni.cases("heldout", 6 * len(TASKS)) if case.tags["task"] in ("add", "background")
-    ]
+def test_a_copy_of_the_source_does_nothing_that_was_asked(tmp_path: Path) -> None:
+    copied = ("add", "background", "new_angle", *LOOKS)
+    cases = [case for case in shapes_omni.cases("heldout", 6 * len(TASKS)) if case.tags["task"] in copied]
     found = answered(tmp_path, "copy", cases)
-    assert found[STRICT] == {"add": [0.0] * 6, "background": [0.0] * 6}
+    assert found[STRICT] == {task: [0.0] * 6 for task in copied}
     assert found[KEPT]["background"] == [1.0] * 6
     assert all(0 < value < 1 for value in found[PROMPT]["background"])
+    assert found[KEPT]["new_angle"] == [0.0] * 6
+
+
+@pytest.mark.parametrize("task", LOOKS)
+def test_a_look_is_told_from_its_absence_and_from_the_others_after_the_codec(task: str, tmp_path: Path) -> None:
+    media = MediaFolder(tmp_path)
+    looks = [plan(name, 0).wanted[0].look for name in LOOKS]
+    for number in range(20):
+        right = plan(task, number).wanted[0]
+        assert right.look
+        plain = replace(right, look=None).clip()
+        for look, clip in [(None, plain), *((look, look.put_on(plain)) for look in looks if look)]:
+            stored = shrink(media.video(media.add_video(clip, shapes.FPS, SCALE)).frames, SCALE)
+            ground = shapes.BACKGROUNDS[right.scene.background]
+            assert right.look.is_on(stored, ground) == (look is right.look), (look, number)
 
 
 def test_the_right_scene_in_another_place_is_no_edit(tmp_path: Path) -> None:
@@ -125,11 +140,10 @@ def test_the_right_scene_in_another_place_is_no_edit(tmp_path: Path) -> None:
 
 
 def test_what_is_no_answer_is_a_failed_score(tmp_path: Path) -> None:
-    case = shapes_omni.cases("heldout", len(TASKS))[-1]
+    case = next(one for one in shapes_omni.cases("heldout", len(TASKS)) if one.tags["task"] == "multi_shot")
     media = MediaFolder(tmp_path)
     short = media.video(media.add_video(np.zeros((FRAMES, shapes.SIZE, shapes.SIZE, 3), np.uint8), 8.0, SCALE))
     work = Answering(Painter, "x", "0" * 64, NoSettings(), shapes_omni.scores, tmp_path, 8.0)
-    assert case.tags["task"] == "multi_shot"
     rows = shapes_omni.scores(case, work.sample(case, 1), short)
     assert {row.failure and row.failure.startswith("8 frames:") for row in rows} == {True}
     other = case.model_copy(update={"prompt": "something else"})

@@ -14,7 +14,7 @@ from benchmarks import caption_metrics, vidcap_shapes, vidcapbench
 from benchmarks.cli import bench
 from benchmarks.vidcap_shapes import FACTS
 from benchmarks.vidcapbench import QA, UNPARSED, Asked, Mark, Marked
-from palate.errors import CheckpointError, ConfigError, ImportRefusedError
+from palate.errors import CheckpointError, ConfigError, DataError, ImportRefusedError
 from rewards.chat import Chat, ChatSettings, Question, object_in
 
 
@@ -301,6 +301,25 @@ def test_the_command_counts_first_then_asks(tmp_path: Path) -> None:
     assert found["all"]["accuracy"]["value"] == pytest.approx(100 * np.mean([row["score"] == 2 for row in rows]))
     assert f"{found['all']['accuracy']['value']:.1f} [" in text
     assert {"all", "aesthetics", "content", "motion"} == found.keys()
+
+
+def test_the_command_says_why_nobody_answered_and_what_failed(tmp_path: Path) -> None:
+    """A dead server is a reason in one line; a judge that says no JSON for some is a line under the table."""
+    questions, captions, _ = small_set(tmp_path)
+    arguments = ["captions", str(questions), str(captions), "--folder", str(tmp_path / "replies")]
+    dead = ["answerer.url=http://127.0.0.1:9/v1", "answerer.tries=1"]
+    refused = CliRunner().invoke(bench, [*arguments, *dead])
+    assert isinstance(refused.exception, DataError)
+    assert "no question was answered and judged, most often so: answer: ConnectError" in str(refused.exception)
+
+    def terse(body: dict[str, Any]) -> str:
+        text = body["messages"][1]["content"]
+        return "2" if "What shape" in text else honest_about_anything(body)
+
+    with serving(terse) as server:
+        who = [f"judge.url={server.url}", f"answerer.url={server.url}"]
+        told = CliRunner().invoke(bench, [*arguments, *who], catch_exceptions=False)
+    assert f"6 of 30 judgements failed: {UNPARSED}" in told.stdout
 
 
 def test_what_is_mistold_is_told_otherwise_and_nothing_else_is() -> None:

@@ -7,6 +7,7 @@ path, lie on each.
 
 import logging
 import os
+import socket
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from math import ceil
@@ -48,6 +49,13 @@ def _files(media: MediaFolder, names: Iterable[str]) -> Files:
     return [(path.read_bytes(), path.suffix) for path in paths]
 
 
+def _reach(address: str) -> None:
+    """Raises OSError at once where no machine listens at host:port, which Ray itself tries for minutes."""
+    host, _, port = address.rpartition(":")
+    if host and "//" not in host and port.isdigit():
+        socket.create_connection((host, int(port)), timeout=10).close()
+
+
 def cluster(address: str, workers: int) -> Spread:
     """So many workers of the Ray cluster at `address`: "local", "auto" for the one this machine is in, or host:port.
 
@@ -66,8 +74,9 @@ def cluster(address: str, workers: int) -> Spread:
     def spread(works: Sequence[Answering[Any]], tasks: Sequence[Task]) -> Iterator[list[Record]]:
         cores = workers if address == LOCAL else None
         try:
+            _reach(address)
             ray.init(address, num_cpus=cores, logging_level=logging.ERROR, log_to_driver=False)
-        except (ConnectionError, ValueError) as error:
+        except (OSError, ValueError) as error:
             raise ConfigError(f"no Ray cluster at {address} ({error})", "start one with `ray start --head`") from error
         try:
             yield from _answered(works, tasks)

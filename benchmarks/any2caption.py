@@ -6,7 +6,7 @@ tell must be right, and of the others nothing may be said.
 """
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
@@ -110,9 +110,9 @@ def ask(captioner: Captioner, shown: Sequence[tuple[Shot, Givens]], kinds: Kinds
 
 def _read(answer: Answer) -> Answer:
     try:
-        return Answer(answer.number, answer.kinds, answer.shot, answer.reply, read(answer.reply))
+        return replace(answer, caption=read(answer.reply))
     except DataError as error:
-        return Answer(answer.number, answer.kinds, answer.shot, answer.reply, failure=error.problem)
+        return replace(answer, failure=error.problem)
 
 
 def measures(answers: Sequence[Answer], encoder: Path | None = None) -> dict[str, Estimate]:

@@ -29,7 +29,7 @@ from palate.givens import CONDITIONS, Condition, Givens
 from palate.records import content_hash
 from palate.version import code_version
 
-SHIPPED_CAPTIONER = Path(__file__).parent / "shipped" / "captioner.safetensors"
+SHIPPED_CAPTIONER = Path(__file__).parent / "shipped" / "captioner" / "captioner.safetensors"
 PAD, BEGIN, BREAK = 0, 1, 2  # BREAK ends a part
 WORDS = tuple(
     dict.fromkeys(

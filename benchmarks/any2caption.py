@@ -62,8 +62,12 @@ class Answer:
         return givens.caption(self.shot, self.kinds)
 
     def right(self, part: Part) -> list[bool]:
-        said, told = self._stated(part), givens.told(self.kinds)
-        return [said.get(fact) == (self.shot.facts[fact],) for fact in SAYS[part] if fact in told]
+        told = givens.told(self.kinds)
+        return [self.says(part, fact) for fact in SAYS[part] if fact in told]
+
+    def says(self, part: Part, fact: givens.Told) -> bool:
+        """Whether it says the truth about this fact, and nothing else."""
+        return self._stated(part).get(fact) == (self.shot.facts[fact],)
 
     def invented(self, part: Part) -> list[bool]:
         said, told = self._stated(part), givens.told(self.kinds)
@@ -130,6 +134,10 @@ def measures(answers: Sequence[Answer], encoder: Path | None = None) -> dict[str
         **{f"right: {part}": _share(known, lambda one, p=part: one.right(p), f"right: {part}", note) for part in PARTS},
         "invented": _share(known, _all_invented, "invented", note),
     }
+    for fact in SAYS["dense"]:
+        tells = [one for one in known if fact in givens.told(one.kinds)]
+        name = f"dense: {fact}"
+        found[name] = _share(tells, lambda one, fact=fact: [one.says("dense", fact)], name, note)
     found |= {name: _mean(known, [score(*_texts(one)) for one in known], note) for name, score in TEXT.items()}
     if encoder:
         pairs = [_texts(one) for one in known]

@@ -66,6 +66,7 @@ def test_a_wrong_count_costs_its_share_of_the_parts_that_say_it() -> None:
     assert found["right: dense"].value == pytest.approx(7 / 8)
     assert found["right: main_object"].value == pytest.approx(3 / 4)
     assert found["right: action"].value == 1.0
+    assert (found["dense: count"].value, found["dense: colour"].value) == (0.0, 1.0)
     assert found["BLEU"].value < 1.0  # type: ignore[operator]
 
 

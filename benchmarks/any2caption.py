@@ -6,7 +6,7 @@ tell must be right, and of the others nothing may be said.
 """
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
@@ -62,8 +62,12 @@ class Answer:
         return givens.caption(self.shot, self.kinds)
 
     def right(self, part: Part) -> list[bool]:
-        said, told = self._stated(part), givens.told(self.kinds)
-        return [said.get(fact) == (self.shot.facts[fact],) for fact in SAYS[part] if fact in told]
+        told = givens.told(self.kinds)
+        return [self.says(part, fact) for fact in SAYS[part] if fact in told]
+
+    def says(self, part: Part, fact: givens.Told) -> bool:
+        """Whether it says the truth about this fact, and nothing else."""
+        return self._stated(part).get(fact) == (self.shot.facts[fact],)
 
     def invented(self, part: Part) -> list[bool]:
         said, told = self._stated(part), givens.told(self.kinds)
@@ -110,9 +114,9 @@ def ask(captioner: Captioner, shown: Sequence[tuple[Shot, Givens]], kinds: Kinds
 
 def _read(answer: Answer) -> Answer:
     try:
-        return Answer(answer.number, answer.kinds, answer.shot, answer.reply, read(answer.reply))
+        return replace(answer, caption=read(answer.reply))
     except DataError as error:
-        return Answer(answer.number, answer.kinds, answer.shot, answer.reply, failure=error.problem)
+        return replace(answer, failure=error.problem)
 
 
 def measures(answers: Sequence[Answer], encoder: Path | None = None) -> dict[str, Estimate]:
@@ -130,6 +134,10 @@ def measures(answers: Sequence[Answer], encoder: Path | None = None) -> dict[str
         **{f"right: {part}": _share(known, lambda one, p=part: one.right(p), f"right: {part}", note) for part in PARTS},
         "invented": _share(known, _all_invented, "invented", note),
     }
+    for fact in SAYS["dense"]:
+        tells = [one for one in known if fact in givens.told(one.kinds)]
+        name = f"dense: {fact}"
+        found[name] = _share(tells, lambda one, fact=fact: [one.says("dense", fact)], name, note)
     found |= {name: _mean(known, [score(*_texts(one)) for one in known], note) for name, score in TEXT.items()}
     if encoder:
         pairs = [_texts(one) for one in known]

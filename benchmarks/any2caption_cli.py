@@ -88,9 +88,10 @@ def _text(found: "dict[str, dict[str, Estimate]]", added: "dict[str, Estimate]")
 
     names = list(next(iter(found.values())))
     parts = [name for name in names if name.startswith("right: ")]
+    facts = [name for name in names if name.startswith("dense: ")]
     blocks = [
         table(["in percent", *some], [[of, *(_shown(each[name]) for name in some)] for of, each in found.items()])
-        for some in (parts, [name for name in names if name not in parts])
+        for some in (parts, facts, [name for name in names if name not in parts + facts])
     ]
     if added:
         rows = [[name, _shown(one, 1, 2)] for name, one in added.items()]

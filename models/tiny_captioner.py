@@ -29,7 +29,7 @@ from palate.givens import CONDITIONS, Condition, Givens
 from palate.records import content_hash
 from palate.version import code_version
 
-SHIPPED_CAPTIONER = Path(__file__).parent / "shipped" / "captioner.safetensors"
+SHIPPED_CAPTIONER = Path(__file__).parent / "shipped" / "captioner" / "captioner.safetensors"
 PAD, BEGIN, BREAK = 0, 1, 2  # BREAK ends a part
 WORDS = tuple(
     dict.fromkeys(
@@ -42,7 +42,7 @@ WORDS = tuple(
     )
 )
 _NUMBER = {word: number for number, word in enumerate(WORDS, BREAK + 1)}
-LONGEST = 64  # words and breaks of a caption; the longest true one has 46
+LONGEST = 64  # words and breaks of a caption; the longest true one has 45
 BATCH = 64
 TOKENS: dict[Condition, int] = {  # that a condition becomes: a window of a map, an object, a frame, or the whole
     "image": 9,
@@ -57,7 +57,7 @@ Hidden = Float[Tensor, "batch tokens width"]
 
 
 class CaptionerShape(Settings):
-    """0.2 million parameters."""
+    """0.35 million parameters."""
 
     width: int = 64
     layers: int = 2

@@ -119,7 +119,7 @@ def drawn(history: list[Look], run: str, plan: Plan) -> pd.DataFrame:
             (f"verifier: {OF[plan.gold]}", look.gold, 100),
             ("proxy, logits", look.proxy, 1),
         ):
-            value, low, high = (scale * (x or 0.0) for x in (one.value, one.low, one.high))
+            value, low, high = (scale * x for x in (one.value, one.low, one.high))
             rows.append([run, look.look * plan.every, name, value, low, high])
     return pd.DataFrame(rows, columns=["run", "step", "of", "value", "low", "high"])
 

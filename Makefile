@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: setup demo test test-slow test-e2e test-load label-studio study align-study reward-study enhancer-study perf screenshots check format clean
+.PHONY: setup demo test test-slow test-e2e test-load label-studio study align-study reward-study hacking-study enhancer-study perf screenshots check format clean
 
 setup: .venv/installed
 
@@ -54,9 +54,13 @@ align-study: setup
 	$(BIN)/python tests/study/gradients.py
 	$(BIN)/python tests/study/algorithms.py
 
-# What a reward of the shapes world learns, against its label ceiling, and what following it too hard does (docs/rewards.md).
+# What a reward of the shapes world learns, against its label ceiling, and whether it can lead the sampler (docs/rewards.md).
 reward-study: setup
 	$(BIN)/python tests/study/learned_reward.py
+
+# A weak reward optimised too hard, and when an alarm on the strict verifier rings (not yet run to its end).
+hacking-study: setup
+	$(BIN)/python tests/study/hacking.py
 
 # The prompt enhancer from nothing: SFT, RL, and RL on half of the reward; then what each does to videos, into
 # docs/enhancer.md (hours of one core).

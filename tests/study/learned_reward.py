@@ -73,7 +73,7 @@ UNSEEN = {
 
 
 def captions(count: int, split: shapes.Split, seed: int) -> list[shapes.Scene]:
-    """That many different ones."""
+    """That many different ones; there are 1,481 to train on and 401 held out."""
     rng = np.random.default_rng(seed)
     drawn: dict[shapes.Scene, None] = {}
     while len(drawn) < count:
@@ -175,7 +175,7 @@ def main() -> None:
     options.add_argument("--out", type=Path, default=Path("runs/reward-study"))
     options.add_argument("--prompts", type=int, default=800)
     options.add_argument("--heldout", type=int, default=120)
-    options.add_argument("--led", type=int, default=512, help="captions answered under each weight of guidance")
+    options.add_argument("--led", type=int, default=384, help="captions answered under each weight of guidance")
     options.add_argument("--weights", type=float, nargs="+", default=[1, 3, 9])
     options.add_argument("--seed", type=int, default=0)
     told = options.parse_args()

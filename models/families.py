@@ -48,7 +48,7 @@ FAMILIES: dict[str, Family] = {
     "flux": Family("FluxPipeline", guidance=3.5),
     "flux2": Family("Flux2Pipeline", guidance=4.0),
     "qwenimage": Family("QwenImagePipeline", scales=("true_cfg_scale",), call={"negative_prompt": " "}),
-    "zimage": Family("ZImagePipeline"),
+    "zimage": Family("ZImagePipeline", guidance=0.0),  # which counts from 0, not 1: first + guidance (first - second)
 }
 
 
@@ -110,7 +110,8 @@ def open_pipeline(settings: PipelineSettings, folder: Path, device: str) -> Any:
     try:
         pipeline = kind.from_pretrained(folder, dtype=frozen, local_files_only=True)
     except (OSError, ValueError, TypeError, RuntimeError) as error:
-        raise CheckpointError(f"{folder} cannot be loaded ({error})", "copy it again, whole") from error
+        remedy = "copy it again, whole; Flux 2's processor wants torchvision installed"
+        raise CheckpointError(f"{folder} cannot be loaded ({error})", remedy) from error
     if hasattr(pipeline, "guider"):
         pipeline.guider = ClassifierFreeGuidance(guidance_scale=settings.strength)
     if settings.family == "cogvideox":  # the sampler of whose steps the Euler step is one; DPM's needs two outputs

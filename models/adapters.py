@@ -13,11 +13,14 @@ NAME = "default"
 
 
 class LoraSettings(Settings):
-    """`targets` are ends of names of linear layers; by default those of attention, at flow_grpo's rank."""
+    """`targets` are ends of names of linear layers; by default those of attention, at flow_grpo's rank.
+
+    Flux 2's single blocks, 48 of its 56, have theirs in one: `to_qkv_mlp_proj`.
+    """
 
     rank: int = Field(default=32, ge=1)
     alpha: float = Field(default=64.0, gt=0)
-    targets: tuple[str, ...] = ("to_q", "to_k", "to_v", "to_out.0")
+    targets: tuple[str, ...] = ("to_q", "to_k", "to_v", "to_out.0", "to_qkv_mlp_proj")
 
 
 def adapt(network: nn.Module, settings: LoraSettings) -> None:
@@ -40,7 +43,7 @@ def adapt(network: nn.Module, settings: LoraSettings) -> None:
 
 
 def adapters_of(network: nn.Module) -> dict[str, Tensor]:
-    """The adapters under the names by which diffusers' `load_lora_weights` reads them.
+    """The adapters under the names by which diffusers' `load_lora_weights` and `load_lora_adapter` read them.
 
     Their scale, alpha / rank, is multiplied into the second matrix, since readers take it as 1 where nothing is said.
     """

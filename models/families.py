@@ -48,7 +48,7 @@ FAMILIES: dict[str, Family] = {
     "flux": Family("FluxPipeline", guidance=3.5),
     "flux2": Family("Flux2Pipeline", guidance=4.0),
     "qwenimage": Family("QwenImagePipeline", scales=("true_cfg_scale",), call={"negative_prompt": " "}),
-    "zimage": Family("ZImagePipeline"),
+    "zimage": Family("ZImagePipeline", guidance=0.0),  # which counts from 0, not 1: first + guidance (first - second)
 }
 
 
@@ -115,7 +115,8 @@ def load_pipeline(family: str, folder: Path, dtype: torch.dtype) -> Any:
     try:
         pipeline = getattr(diffusers, wanted).from_pretrained(folder, dtype=dtype, local_files_only=True)
     except (OSError, ValueError, TypeError, RuntimeError) as error:
-        raise CheckpointError(f"{folder} cannot be loaded ({error})", "copy it again, whole") from error
+        remedy = "copy it again, whole; Flux 2's processor wants torchvision installed"
+        raise CheckpointError(f"{folder} cannot be loaded ({error})", remedy) from error
     pipeline.set_progress_bar_config(disable=True)
     return pipeline
 

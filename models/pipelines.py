@@ -16,6 +16,7 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
 
 from models.flow import Times
 from models.replay import Arguments, Conditions, Form, PipelineError, Told, replayed, unguided_of
@@ -123,7 +124,8 @@ class TracedPipeline:
         form, y, told = self.form, self.path.state(x, t), self.path.told(t)
         if form.unguided is None:
             return None
-        parts = [(at, unguided_of(form, one, y[at], told[at], conditions[at])) for one, at in self._by(network, told)]
+        calls = self._calls(network, told, conditions)
+        parts = [(at, unguided_of(form, one, y[at], told[at], conditions[at])) for one, at in calls]
         return torch.cat([said for _, said in parts])[torch.cat([at for at, _ in parts]).argsort()]
 
     def _replayed(
@@ -137,16 +139,27 @@ class TracedPipeline:
     ) -> State:
         parts = [
             (at, replayed(form, one, x[at], told[at], conditions[at], None if unguided is None else unguided[at]))
-            for one, at in self._by(network, told)
+            for one, at in self._calls(network, told, conditions)
         ]
         return torch.cat([said for _, said in parts])[torch.cat([at for at, _ in parts]).argsort()]
 
-    def _by(self, network: nn.Module, told: Times) -> list[tuple[nn.Module, Tensor]]:
-        """The rows that each network answers for: high times, or those below the boundary."""
-        high = told >= self.boundary * self.pipeline.scheduler.config.num_train_timesteps
+    def _calls(self, network: nn.Module, told: Times, conditions: Conditions) -> list[tuple[nn.Module, Tensor]]:
+        """Which network answers for which rows: one has high times and one those below the boundary; and the rows of a
+        call have prompts of one shape. Raises PipelineError for several shapes where weights are sharded, since every
+        process has to call as often as the others, which have other prompts.
+        """
+        shapes = [conditions.told[row].shape for row in conditions.rows]
+        if len(set(shapes)) > 1 and any(isinstance(p, DTensor) for p in network.parameters()):
+            raise PipelineError(
+                "prompts of different length in one batch of a sharded network",
+                "evaluate them one by one (rollout.batch=1), give prompts of one length, or generator.shard=false",
+            )
+        low = (told < self.boundary * self.pipeline.scheduler.config.num_train_timesteps).tolist()
+        rows: dict[Any, list[int]] = {}
+        for row, of in enumerate(zip(low, shapes)):
+            rows.setdefault(of, []).append(row)
         networks = list(network.children())
-        rows = [part.nonzero().flatten() for part in ((high, ~high) if len(networks) > 1 else (high | True,))]
-        return [(one, at) for one, at in zip(networks, rows) if len(at)]
+        return [(networks[of[0]], torch.tensor(at, device=told.device)) for of, at in rows.items()]
 
     @torch.no_grad()
     def clips(self, latents: State) -> Tensor:

@@ -92,13 +92,18 @@ class Told:
     calls: tuple[Call, ...]
     behind: Tensor | None
 
+    @cached_property
+    def shape(self) -> tuple[Any, ...]:
+        """Of all arguments: what two prompts have to share to be told in one call."""
+        return tuple((name, getattr(value, "shape", None)) for call in self.calls for name, value in call.each.items())
+
 
 @dataclass(frozen=True)
 class Conditions:
     """What was told for some prompts, and which of them each row of a batch is of.
 
-    Rows are put together when they are evaluated, so prompts of different length may be in one rollout; those of one
-    batch (`rollout.batch`) have to be of one length.
+    Rows are put together when they are evaluated, those of one shape in one call, so prompts of different length may be
+    in one batch.
     """
 
     told: tuple[Told, ...]
@@ -118,22 +123,17 @@ class Conditions:
 
     @cached_property
     def calls(self) -> list[Arguments]:
-        """The arguments of each call for the whole batch. Raises PipelineError where prompts differ in shape."""
+        """The arguments of each call for the whole batch, whose prompts are of one shape."""
         return [
-            {name: _together([self.told[row].calls[which].each[name] for row in self.rows], name) for name in call.each}
+            {name: _together([self.told[row].calls[which].each[name] for row in self.rows]) for name in call.each}
             | call.shared
             for which, call in enumerate(self.told[self.rows[0]].calls)
         ]
 
 
-def _together(values: list[Any], name: str) -> Any:
+def _together(values: list[Any]) -> Any:
     if isinstance(values[0], list):
         return [entry for value in values for entry in value]
-    if len({value.shape for value in values}) > 1:
-        raise PipelineError(
-            f"{name} is longer for some prompts than for others",
-            "evaluate them one by one (rollout.batch=1), or ask for prompts of one length",
-        )
     return torch.cat(values)
 
 

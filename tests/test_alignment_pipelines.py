@@ -1,6 +1,8 @@
 """`palate align ... --generator`: diffusers pipelines on disk, tiny and random, are taught by their own text."""
 
 import json
+import shutil
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +15,13 @@ diffusers = pytest.importorskip("diffusers", reason="pip install 'palate[align]'
 pytest.importorskip("peft", reason="pip install 'palate[align]'")
 
 import tiny_pipelines  # noqa: E402 (diffusers may be missing)
+import transformers  # noqa: E402
 
 from alignment.cli import align  # noqa: E402
 from alignment.recipe import ALGORITHMS  # noqa: E402
 from alignment.reinforce import Setup  # noqa: E402
+from models.adapters import LoraSettings  # noqa: E402
+from models.families import FAMILIES, PipelineSettings, open_pipeline  # noqa: E402
 from models.journal import read  # noqa: E402
 from models.weights import load_checkpoint  # noqa: E402
 from palate.config import load  # noqa: E402
@@ -31,19 +36,27 @@ REWARD = (
     'reward.terms={"pixels.sharpness"={weight=0.1}}',
 )
 SIZES = {
-    "wan": ("generator.height=16", "generator.width=16", "generator.frames=5"),
-    "sd3": ("generator.height=64", "generator.width=64"),
-    "flux": ("generator.height=64", "generator.width=64"),
-    "cogvideox": ("generator.height=16", "generator.width=16", "generator.frames=5"),
+    family: tuple(f"generator.{name}={size}" for name, size in sizes.items())
+    for family, sizes in tiny_pipelines.SIZES.items()
 }
 LORA = ("generator.lora.rank=2", "generator.lora.alpha=8")
 WINDOW = ("grpo.window.last=1",)
 
 
+class Folders(dict[str, Path]):
+    """Of each family, made when it is first asked for."""
+
+    def __init__(self, where: Path) -> None:
+        self.where = where
+
+    def __missing__(self, family: str) -> Path:
+        self[family] = tiny_pipelines.save(self.where / family, tiny_pipelines.MADE[family]())
+        return self[family]
+
+
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    folder = tmp_path_factory.mktemp("weights")
-    return {name: tiny_pipelines.save(folder / name, made()) for name, made in tiny_pipelines.MADE.items()}
+    return Folders(tmp_path_factory.mktemp("weights"))
 
 
 @pytest.fixture(scope="module")
@@ -76,14 +89,16 @@ def test_one_option_teaches_another_generator(
     assert run.outputs == tuple(facts["checkpoints"])
     assert list((out / "samples").rglob("*.mp4"))
 
-    pipelines = [getattr(diffusers, tiny_pipelines.MADE[family]().__class__.__name__).from_pretrained(weights[family])]
-    pipelines.append(type(pipelines[0]).from_pretrained(weights[family]))
-    pipelines.append(type(pipelines[0]).from_pretrained(weights[family]))
-    pipelines[1].load_lora_weights(out, weight_name="transformer.safetensors")
-    merge(out / "transformer.safetensors", pipelines[2].transformer)
-    base, theirs, ours = (latents(one, family) for one in pipelines)
-    torch.testing.assert_close(theirs, ours, rtol=1e-3, atol=1e-4)
-    assert (theirs - base).abs().max() > 1e-3
+    kind = getattr(diffusers, FAMILIES[family].pipeline)
+    base, theirs, ours = (kind.from_pretrained(weights[family]) for _ in range(3))
+    if hasattr(kind, "load_lora_weights"):
+        theirs.load_lora_weights(out, weight_name="transformer.safetensors")
+    else:
+        theirs.transformer.load_lora_adapter(out, weight_name="transformer.safetensors")
+    merge(out / "transformer.safetensors", ours.transformer)
+    drawn = [latents(one, family) for one in (base, theirs, ours)]
+    torch.testing.assert_close(drawn[1], drawn[2], rtol=1e-3, atol=1e-4)
+    assert (drawn[1] - drawn[0]).abs().max() > 1e-3
 
 
 def merge(path: Path, network: Any) -> None:
@@ -92,7 +107,7 @@ def merge(path: Path, network: Any) -> None:
     assert card["recipe"]["generator"]["lora"] == {
         "rank": 2,
         "alpha": 8,
-        "targets": ["to_q", "to_k", "to_v", "to_out.0"],
+        "targets": list(LoraSettings().targets),
     }
     for name in {name.rsplit(".lora_", 1)[0] for name in tensors}:
         change = tensors[f"{name}.lora_B.weight"] @ tensors[f"{name}.lora_A.weight"]
@@ -100,13 +115,11 @@ def merge(path: Path, network: Any) -> None:
 
 
 def latents(pipeline: Any, family: str) -> torch.Tensor:
-    size = {
-        key.split(".")[1].replace("frames", "num_frames"): int(v) for key, v in (t.split("=") for t in SIZES[family])
-    }
+    call = PipelineSettings.model_validate({"family": family, **tiny_pipelines.SIZES[family]}).call()
     pipeline.set_progress_bar_config(disable=True)
     rng = torch.Generator().manual_seed(1)
     told = {"num_inference_steps": 2, "output_type": "latent", "return_dict": False, "generator": rng}
-    return pipeline(prompt="a red circle", guidance_scale=1.0, **size, **told)[0]
+    return pipeline(prompt="a red circle", **call, **told)[0]
 
 
 @pytest.mark.parametrize("kind", ALGORITHMS)
@@ -219,6 +232,19 @@ def test_weights_that_are_not_the_generators_are_refused(weights: dict[str, Path
         Setup.of("nft", recipe, weights["sd3"])
     with pytest.raises(ConfigError, match=r"generator.*family.*'wam'"):
         load(ALGORITHMS["nft"].recipe, None, ("generator.family=wam",))
+
+
+@pytest.mark.skipif(find_spec("torchvision") is not None, reason="torchvision is installed")
+def test_weights_that_want_a_package_that_is_missing_are_refused(weights: dict[str, Path], tmp_path: Path) -> None:
+    """As published, Flux 2's tokenizer is a processor of pictures too."""
+    folder = tmp_path / "flux2"
+    shutil.copytree(weights["flux2"], folder)
+    transformers.PixtralImageProcessorPil().save_pretrained(folder / "tokenizer")
+    index = json.loads((folder / "model_index.json").read_text())
+    index["tokenizer"] = ["transformers", "PixtralProcessor"]
+    (folder / "model_index.json").write_text(json.dumps(index))
+    with pytest.raises(CheckpointError, match=r"flux2 cannot be loaded \(.*wants torchvision"):
+        open_pipeline(PipelineSettings(family="flux2"), folder, "cpu")
 
 
 def test_prompts_of_a_file_come_each_at_most_once_a_round_and_again_for_the_same_seed(prompts: str) -> None:

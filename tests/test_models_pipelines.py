@@ -1,7 +1,6 @@
 """Trace and replay on tiny random pipelines of diffusers: the velocity is the pipeline's own."""
 
 from collections.abc import Callable, Sequence
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -9,7 +8,9 @@ import torch
 
 diffusers = pytest.importorskip("diffusers", reason="pip install 'palate[align]'")
 
-from alignment.algorithms.awm import Awm, AwmSettings  # noqa: E402 (diffusers may be missing)
+import tiny_pipelines  # noqa: E402 (diffusers may be missing)
+
+from alignment.algorithms.awm import Awm, AwmSettings  # noqa: E402
 from alignment.algorithms.grpo import Grpo, GrpoSettings  # noqa: E402
 from alignment.online import Online  # noqa: E402
 from alignment.policy import InBatches, Learner  # noqa: E402
@@ -30,31 +31,15 @@ def words(*shape: int, seed: int = 1) -> torch.Tensor:
 Made = tuple[Any, dict[str, Any], dict[str, Any]]  # pipeline, arguments of every call, a prompt in its own arguments
 
 
-def wan_transformer() -> Any:
-    return diffusers.WanTransformer3DModel(
-        patch_size=(1, 2, 2),
-        num_attention_heads=2,
-        attention_head_dim=12,
-        in_channels=4,
-        out_channels=4,
-        text_dim=16,
-        freq_dim=32,
-        ffn_dim=32,
-        num_layers=2,
-        rope_max_seq_len=32,
-    )
-
-
 def wan(guidance: float = 1.0, **config: Any) -> Made:
-    pipe = diffusers.WanPipeline(
-        tokenizer=None, text_encoder=None, vae=None, scheduler=scheduler(), transformer=wan_transformer(), **config
-    )
+    pipe = tiny_pipelines.wan(**config)
+    pipe.scheduler = scheduler()
     size = {"height": 16, "width": 16, "num_frames": 5, "guidance_scale": guidance}
     return pipe, size, {"prompt_embeds": words(1, 6, 16), "negative_prompt_embeds": words(1, 6, 16, seed=2)}
 
 
 def wan_of_two_networks() -> Made:
-    return wan(transformer_2=wan_transformer(), boundary_ratio=0.875)
+    return wan(two=True)
 
 
 def wan_with_a_time_for_each_token() -> Made:
@@ -62,172 +47,51 @@ def wan_with_a_time_for_each_token() -> Made:
 
 
 def sd3(guidance: float = 1.0) -> Made:
-    network = diffusers.SD3Transformer2DModel(
-        sample_size=8,
-        patch_size=2,
-        in_channels=4,
-        num_layers=2,
-        attention_head_dim=8,
-        num_attention_heads=2,
-        joint_attention_dim=16,
-        caption_projection_dim=16,
-        pooled_projection_dim=12,
-        out_channels=4,
-        pos_embed_max_size=8,
-    )
-    nothing = dict.fromkeys(["text_encoder", "tokenizer", "text_encoder_2", "tokenizer_2", "text_encoder_3"])
-    pipe = diffusers.StableDiffusion3Pipeline(network, scheduler(), vae=None, tokenizer_3=None, **nothing)
-    asked = {"prompt_embeds": words(1, 6, 16), "pooled_prompt_embeds": words(1, 12, seed=3)}
-    against = {"negative_prompt_embeds": words(1, 6, 16, seed=2), "negative_pooled_prompt_embeds": words(1, 12, seed=4)}
-    return pipe, {"height": 64, "width": 64, "guidance_scale": guidance}, asked | (against if guidance > 1 else {})
+    asked = {"prompt_embeds": words(1, 6, 32), "pooled_prompt_embeds": words(1, 24, seed=3)}
+    against = {"negative_prompt_embeds": words(1, 6, 32, seed=2), "negative_pooled_prompt_embeds": words(1, 24, seed=4)}
+    size = {"height": 64, "width": 64, "guidance_scale": guidance}
+    return tiny_pipelines.sd3(), size, asked | (against if guidance > 1 else {})
 
 
 def flux() -> Made:
-    network = diffusers.FluxTransformer2DModel(
-        in_channels=16,
-        num_layers=1,
-        num_single_layers=1,
-        attention_head_dim=16,
-        num_attention_heads=2,
-        joint_attention_dim=16,
-        pooled_projection_dim=12,
-        guidance_embeds=True,
-        axes_dims_rope=(4, 4, 8),
-    )
-    pipe = diffusers.FluxPipeline(scheduler(), None, None, None, None, None, network)
     asked = {"prompt_embeds": words(1, 6, 16), "pooled_prompt_embeds": words(1, 12, seed=3)}
-    return pipe, {"height": 64, "width": 64, "guidance_scale": 3.5}, asked
+    return tiny_pipelines.flux(), {"height": 64, "width": 64, "guidance_scale": 3.5}, asked
 
 
 def flux2() -> Made:
-    network = diffusers.Flux2Transformer2DModel(
-        in_channels=16,
-        num_layers=1,
-        num_single_layers=1,
-        attention_head_dim=16,
-        num_attention_heads=2,
-        joint_attention_dim=16,
-        timestep_guidance_channels=16,
-        axes_dims_rope=(4, 4, 4, 4),
-    )
-    pipe = diffusers.Flux2Pipeline(scheduler(), None, None, None, network)
-    return pipe, {"height": 64, "width": 64}, {"prompt_embeds": words(1, 6, 16)}
+    return tiny_pipelines.flux2(), {"height": 64, "width": 64}, {"prompt_embeds": words(1, 6, 24)}
 
 
 def qwen_image(guidance: float = 1.0) -> Made:
-    network = diffusers.QwenImageTransformer2DModel(
-        in_channels=16,
-        out_channels=4,
-        num_layers=2,
-        attention_head_dim=16,
-        num_attention_heads=2,
-        joint_attention_dim=16,
-        axes_dims_rope=(4, 4, 8),
-    )
-    pipe = diffusers.QwenImagePipeline(scheduler(), None, None, None, network)
     asked = {"prompt_embeds": words(1, 6, 16), "prompt_embeds_mask": torch.ones(1, 6, dtype=torch.long)}
     against = {
         "negative_prompt_embeds": words(1, 6, 16, seed=2),
         "negative_prompt_embeds_mask": torch.ones(1, 6, dtype=torch.long),
     }
     size = {"height": 64, "width": 64, "true_cfg_scale": guidance}
-    return pipe, size, asked | (against if guidance > 1 else {})
+    return tiny_pipelines.qwenimage(), size, asked | (against if guidance > 1 else {})
 
 
 def hunyuan_video15(guidance: float = 1.0) -> Made:
-    network = diffusers.HunyuanVideo15Transformer3DModel(
-        in_channels=9,
-        out_channels=4,
-        num_attention_heads=2,
-        attention_head_dim=16,
-        num_layers=1,
-        num_refiner_layers=1,
-        text_embed_dim=16,
-        text_embed_2_dim=12,
-        image_embed_dim=8,
-        rope_axes_dim=(4, 6, 6),
-        target_size=16,
-        task_type="t2v",
-    )
-    guider = diffusers.ClassifierFreeGuidance(guidance_scale=guidance)
-    vae = torch.nn.Module()
-    vae.config = SimpleNamespace(latent_channels=4)  # type: ignore[assignment]
-    vae.device, vae.dtype = torch.device("cpu"), torch.float32  # type: ignore[assignment]
-    vae.temporal_compression_ratio, vae.spatial_compression_ratio = 4, 16  # type: ignore[assignment]
-    pipe = diffusers.HunyuanVideo15Pipeline(None, None, network, vae, scheduler(), None, None, guider)
     asked: dict[str, Any] = {}
     for which, seed in (("", 1), ("negative_", 2)):
         asked |= {f"{which}prompt_embeds": words(1, 6, 16, seed=seed), f"{which}prompt_embeds_2": words(1, 4, 12)}
         asked |= {f"{which}prompt_embeds_mask": torch.ones(1, 6), f"{which}prompt_embeds_mask_2": torch.ones(1, 4)}
-    return pipe, {"height": 64, "width": 64, "num_frames": 5}, asked
+    return tiny_pipelines.hunyuan(guidance), {"height": 64, "width": 64, "num_frames": 5}, asked
 
 
 def z_image(guidance: float = 1.0) -> Made:
-    network = diffusers.ZImageTransformer2DModel(
-        in_channels=4,
-        dim=32,
-        n_layers=1,
-        n_refiner_layers=1,
-        n_heads=2,
-        n_kv_heads=2,
-        cap_feat_dim=16,
-        axes_dims=[4, 6, 6],
-        axes_lens=[64, 32, 32],
-    )
-    torch.nn.init.normal_(network.x_pad_token, std=0.02)
-    torch.nn.init.normal_(network.cap_pad_token, std=0.02)
-    pipe = diffusers.ZImagePipeline(scheduler(), None, None, None, network)
     asked = {"prompt_embeds": [words(6, 16)], "negative_prompt_embeds": [words(6, 16, seed=2)]}
-    return pipe, {"height": 64, "width": 64, "guidance_scale": guidance}, asked
+    return tiny_pipelines.zimage(), {"height": 64, "width": 64, "guidance_scale": guidance}, asked
 
 
 def ltx2(guidance: float = 1.0) -> Made:
-    """Picture and sound in one state; it decodes nothing here, so the parts that would are left out."""
-    network = diffusers.LTX2VideoTransformer3DModel(
-        in_channels=8,
-        out_channels=8,
-        num_attention_heads=2,
-        attention_head_dim=8,
-        cross_attention_dim=16,
-        audio_in_channels=16,
-        audio_out_channels=16,
-        audio_num_attention_heads=2,
-        audio_attention_head_dim=4,
-        audio_cross_attention_dim=8,
-        num_layers=2,
-        caption_channels=16,
-    )
-    connectors = diffusers.pipelines.ltx2.LTX2TextConnectors(
-        caption_channels=16,
-        text_proj_in_factor=1,
-        video_connector_num_attention_heads=2,
-        video_connector_attention_head_dim=8,
-        video_connector_num_layers=1,
-        video_connector_num_learnable_registers=None,
-        audio_connector_num_attention_heads=2,
-        audio_connector_attention_head_dim=8,
-        audio_connector_num_layers=1,
-        audio_connector_num_learnable_registers=None,
-    )
-
-    def decoder(**config: Any) -> Any:
-        module = torch.nn.Module()
-        module.config = SimpleNamespace(latents_mean=0.0, **config)  # type: ignore[assignment]
-        module.latents_mean, module.latents_std = torch.zeros(16), torch.ones(16)
-        module.device, module.dtype = torch.device("cpu"), torch.float32  # type: ignore[assignment]
-        return module
-
-    vae = decoder(scaling_factor=1.0)
-    vae.latents_mean, vae.latents_std = torch.zeros(8), torch.ones(8)
-    vae.spatial_compression_ratio, vae.temporal_compression_ratio = 32, 8  # type: ignore[assignment]
-    audio = decoder(mel_bins=8, latent_channels=8, sample_rate=16000, mel_hop_length=160)
-    audio.mel_compression_ratio, audio.temporal_compression_ratio = 4, 4  # type: ignore[assignment]
-    pipe = diffusers.LTX2Pipeline(scheduler(), vae, audio, None, None, connectors, network, None)  # type: ignore[arg-type]
-    call = {"height": 64, "width": 64, "num_frames": 9, "frame_rate": 24.0, "guidance_scale": guidance}
+    """Picture and sound in one state."""
+    call = {"height": 64, "width": 64, "num_frames": 5, "frame_rate": 24.0, "guidance_scale": guidance}
     call |= {"audio_guidance_scale": guidance, **PLAIN}
-    asked: dict[str, Any] = {"prompt_embeds": words(1, 6, 16), "prompt_attention_mask": torch.ones(1, 6)}
-    against = {"negative_prompt_embeds": words(1, 6, 16, seed=2), "negative_prompt_attention_mask": torch.ones(1, 6)}
-    return pipe, call, asked | against
+    asked: dict[str, Any] = {"prompt_embeds": words(1, 6, 32), "prompt_attention_mask": torch.ones(1, 6)}
+    against = {"negative_prompt_embeds": words(1, 6, 32, seed=2), "negative_prompt_attention_mask": torch.ones(1, 6)}
+    return tiny_pipelines.ltx(), call, asked | against
 
 
 FAMILIES: dict[str, Callable[[], Made]] = {
@@ -331,31 +195,8 @@ def _blank(value: Any) -> Any:
 
 
 def cogvideox(guidance: float = 1.0) -> Made:
-    network = diffusers.CogVideoXTransformer3DModel(
-        num_attention_heads=2,
-        attention_head_dim=16,
-        in_channels=4,
-        out_channels=4,
-        time_embed_dim=8,
-        text_embed_dim=16,
-        num_layers=2,
-        sample_width=8,
-        sample_height=8,
-        sample_frames=5,
-        max_text_seq_length=6,
-        use_rotary_positional_embeddings=True,
-    )
-    sampler = diffusers.CogVideoXDDIMScheduler(
-        beta_start=0.00085,
-        beta_end=0.012,
-        beta_schedule="scaled_linear",
-        prediction_type="v_prediction",
-        rescale_betas_zero_snr=True,
-        snr_shift_scale=3.0,
-        timestep_spacing="trailing",
-        set_alpha_to_one=True,
-    )
-    pipe = diffusers.CogVideoXPipeline(None, None, None, network, sampler)  # type: ignore[arg-type]
+    pipe = tiny_pipelines.cogvideox()
+    pipe.scheduler = diffusers.CogVideoXDDIMScheduler.from_config(pipe.scheduler.config)
     call = {"height": 64, "width": 64, "num_frames": 5, "guidance_scale": guidance}
     return pipe, call, {"prompt_embeds": words(1, 6, 16), "negative_prompt_embeds": words(1, 6, 16, seed=2)}
 
@@ -402,10 +243,12 @@ def test_gradients_reach_the_network_that_is_given() -> None:
 
 
 class Asked(TracedPipeline):
-    """Two prompts by their embeddings, since tiny pipelines have no text encoder; and no decoder either."""
+    """Two prompts by their embeddings, and nothing is decoded."""
 
     def conditions(self, prompts: Sequence[str], **also: Any) -> Any:
-        return Conditions.of([self._trace({"prompt_embeds": words(1, 6, 16, seed=len(one))}) for one in prompts])
+        width = {"SD3Transformer2DModel": 32, "Flux2Transformer2DModel": 24}.get(type(self.networks[0]).__name__, 16)
+        told = [{"prompt_embeds": words(1, 6, width, seed=len(one))} for one in prompts]
+        return Conditions.of([self._trace(one) for one in told])
 
     def clips(self, latents: torch.Tensor) -> torch.Tensor:
         return latents
@@ -436,8 +279,6 @@ def test_a_pipeline_is_a_policy_that_grpo_and_awm_can_teach(made: Callable[[], M
 def test_latents_are_decoded_as_the_pipeline_decodes_its_own() -> None:
     torch.manual_seed(0)
     pipe, call, asked = sd3()
-    blocks = {"down_block_types": ("DownEncoderBlock2D",) * 4, "up_block_types": ("UpDecoderBlock2D",) * 4}
-    pipe.vae = diffusers.AutoencoderKL(block_out_channels=(4,) * 4, norm_num_groups=2, shift_factor=0.1, **blocks)
     pipe.set_progress_bar_config(disable=True)
     traced = TracedPipeline(pipe, **call)
     traced.traced(**asked)
@@ -451,18 +292,25 @@ def test_latents_are_decoded_as_the_pipeline_decodes_its_own() -> None:
     assert not torch.equal(decoded[0], decoded[1])
 
 
-def test_prompts_of_different_length_are_evaluated_one_by_one_and_refused_in_one_batch() -> None:
+def test_prompts_of_different_length_may_be_in_one_batch(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those of one length are evaluated at once; a sharded network refuses, since another process has other prompts."""
     pipe, call, _ = wan()
     pipe.set_progress_bar_config(disable=True)
     traced = TracedPipeline(pipe, **call)
     both = Conditions.of([traced._trace({"prompt_embeds": words(1, length, 16)}) for length in (4, 6)])
-    x, t = traced.noise(2, torch.Generator()), torch.full((2,), 0.5)
-    with pytest.raises(PipelineError, match="encoder_hidden_states is longer for some prompts"):
-        traced.velocity(traced.network, x, t, both)
+    rows = both[torch.tensor([0, 1, 0])]
+    calls: list[int] = []
+    x, t = traced.noise(3, torch.Generator()), torch.tensor([0.5, 0.6, 0.7])
+    pipe.transformer.register_forward_hook(lambda *told: calls.append(len(told[2][0])))
     with torch.no_grad():
-        apart = InBatches(traced, 1).velocity(traced.network, x, t, both)
-        second = traced.velocity(traced.network, x[1:], t[1:], both[torch.tensor([1])])
-    assert torch.equal(apart[1:], second)
+        together = traced.velocity(traced.network, x, t, rows)
+        assert calls == [2, 1]
+        apart = InBatches(traced, 1).velocity(traced.network, x, t, rows)
+    torch.testing.assert_close(together, apart)
+    monkeypatch.setattr("models.pipelines.DTensor", torch.nn.Parameter)
+    traced.velocity(traced.network, x[:1], t[:1], rows[torch.tensor([0])])
+    with pytest.raises(PipelineError, match="different length in one batch of a sharded network"):
+        traced.velocity(traced.network, x, t, rows)
 
 
 def test_what_is_no_flow_or_does_not_replay_is_refused() -> None:

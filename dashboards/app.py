@@ -11,7 +11,7 @@ from dashboards.reader import opened
 from dashboards.show import page
 from dashboards.views import PAGES
 
-STORE, PASSWORD = "PALATE_STORE", "PALATE_DASH_PASSWORD_FILE"
+STORE, PASSWORD, LOGIN = "PALATE_STORE", "PALATE_DASH_PASSWORD_FILE", "PALATE_DASH_LOGIN"
 
 
 def main() -> None:
@@ -27,7 +27,32 @@ def main() -> None:
 
 
 def _admitted() -> bool:
-    """Whether there is no password, or this visitor has given it."""
+    """Whether this visitor has given what is asked of visitors, if anything is."""
+    return _logged_in() and _knows_the_password()
+
+
+def _logged_in() -> bool:
+    """Whether nobody need log in, or the provider has said who this is and that is somebody who may look.
+
+    `[palate] visitors` of the secrets lists addresses and, as @studio.org, domains; without it the provider decides.
+    """
+    if not os.environ.get(LOGIN):
+        return True
+    if not st.user.is_logged_in:
+        st.title("Palate")
+        st.button("Log in", on_click=st.login)
+        return False
+    visitors = st.secrets.get("palate", {}).get("visitors")
+    address = str(st.user.get("email") or "").lower()
+    known = st.user.get("email_verified") is True and {address, f"@{address.rpartition('@')[2]}"}
+    if visitors is None or (known and known & {one.lower() for one in visitors}):
+        return True
+    st.error(f"{address or 'Somebody without an address'} may not look at this record.")
+    st.button("Log out", on_click=st.logout)
+    return False
+
+
+def _knows_the_password() -> bool:
     file = os.environ.get(PASSWORD)
     if not file or st.session_state.get("admitted"):
         return True

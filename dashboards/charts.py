@@ -14,6 +14,7 @@ NEUTRAL = "#808080"  # legible on white and on black
 SERIES = (BLUE, VERMILLION, GREEN, ORANGE, "#CC79A7", SKY)
 CELL = 44  # pixels a row of a heat map, which holds two lines
 LEAST = 0.25  # what a heat map's full colour stands for at least: a small difference must not look like a large one
+TITLE = 28  # pixels that the line over a simulated chart takes
 ROW = 34  # pixels a row; a chart's height is of all of it, with title, legend and axes
 
 
@@ -95,7 +96,12 @@ def lines(table: pd.DataFrame, x: str, y: str, series: str) -> Chart:
         .encode(
             x=alt.X(f"{x}:Q", title=x, axis=alt.Axis(format=",.0f")),
             y=alt.Y("value:Q", title=y, scale=alt.Scale(zero=False)),
-            color=alt.Color(f"{series}:N", scale=colours, title=None, legend=alt.Legend(orient="top", labelLimit=400)),
+            color=alt.Color(
+                f"{series}:N",
+                scale=colours,
+                title=None,
+                legend=alt.Legend(orient="top", labelLimit=400, symbolType="stroke"),
+            ),
             strokeDash=alt.StrokeDash(f"{series}:N", title=None),
             tooltip=[alt.Tooltip(f"{series}:N"), alt.Tooltip(f"{x}:Q"), alt.Tooltip("value:Q", title=y, format=".4g")],
         )
@@ -137,7 +143,8 @@ def heat(
     words = base.mark_text(fontSize=11, lineBreak="\n", dy=-6 if table[label].str.contains("\n").any() else 0).encode(
         x=x, y=y, text=alt.Text(f"{label}:N"), color=_lettering(dark)
     )
-    return alt.layer(cells, words, data=table, height=CELL * len(set(table[row])) + 180)
+    slanted = 3.2 * min(table[column].astype(str).str.len().max(), 20)  # pixels that the names over the columns take
+    return alt.layer(cells, words, data=table, height=CELL * len(set(table[row])) + 175 + int(slanted))
 
 
 def picture(chart: Chart, width: int) -> Chart:
@@ -149,6 +156,5 @@ def marked(chart: Chart, simulated: bool | None) -> Chart:
     """The chart, with SIMULATED written over it where its votes are, so that a picture of it says so too."""
     if not simulated:
         return chart
-    return chart.properties(
-        title=alt.Title("SIMULATED VOTES · no person gave them", color=VERMILLION, fontSize=12, anchor="start")
-    )
+    title = alt.Title("SIMULATED VOTES · no person gave them", color=VERMILLION, fontSize=12, anchor="start")
+    return chart.properties(title=title, height=chart.height + TITLE if isinstance(chart.height, int) else chart.height)

@@ -15,8 +15,13 @@ from palate.cli import json_option, store_option
     type=click.Path(path_type=Path, exists=True, dir_okay=False),
     help="Ask visitors for the password in this file.",
 )
+@click.option(
+    "--login",
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    help="Have visitors log in with the OpenID Connect provider in the [auth] section of this TOML file.",
+)
 @click.pass_context
-def dash(ctx: click.Context, store: str, port: int, password_file: Path | None) -> None:
+def dash(ctx: click.Context, store: str, port: int, password_file: Path | None, login: Path | None) -> None:
     """Open the dashboards on this machine (127.0.0.1 alone); the record is only read."""
     if ctx.invoked_subcommand:
         return
@@ -28,6 +33,8 @@ def dash(ctx: click.Context, store: str, port: int, password_file: Path | None) 
     from dashboards import app
     from dashboards.reader import opened
 
+    if login:
+        _check_login(login)
     began = time.monotonic()
     votes = len(opened(store).snapshot().verdict["axis"])  # read here, so that the first visitor need not wait
     click.echo(
@@ -36,7 +43,10 @@ def dash(ctx: click.Context, store: str, port: int, password_file: Path | None) 
     os.environ[app.STORE] = store
     if password_file:
         os.environ[app.PASSWORD] = str(password_file.resolve())
+    if login:
+        os.environ[app.LOGIN] = "yes"
     told = {
+        **({"secrets.files": str(login.resolve())} if login else {}),
         "server.address": "127.0.0.1",
         "server.port": str(port),
         "server.headless": "true",
@@ -48,6 +58,23 @@ def dash(ctx: click.Context, store: str, port: int, password_file: Path | None) 
         "theme.dark.primaryColor": "#56B4E9",
     }
     main(["run", str(Path(app.__file__)), *(f"--{key}={value}" for key, value in told.items())])
+
+
+def _check_login(file: Path) -> None:
+    """Raise ConfigError where logging in cannot work, before anybody is let in."""
+    import tomllib
+    from importlib.util import find_spec
+
+    from palate.errors import ConfigError
+
+    if not find_spec("authlib"):
+        raise ConfigError("logging in needs authlib", "run pip install 'palate[dash]'")
+    try:
+        told = tomllib.loads(file.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{file} is no TOML ({error})", "see docs/dashboards-login.md") from error
+    if not isinstance(told.get("auth"), dict):
+        raise ConfigError(f"{file} has no section [auth]", "see docs/dashboards-login.md")
 
 
 @dash.command()

@@ -27,12 +27,21 @@ EXPECTED = ("_stcore/health", "_stcore/host-config")
 
 
 @contextmanager
-def serving(store: str) -> Iterator[str]:
+def serving(store: str, *more: str) -> Iterator[str]:
     """The base URL of `palate dash` on a store."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    command = [sys.executable, "-c", "from dashboards.cli import dash; dash()", "--store", store, "--port", str(port)]
+    command = [
+        sys.executable,
+        "-c",
+        "from dashboards.cli import dash; dash()",
+        "--store",
+        store,
+        "--port",
+        str(port),
+        *more,
+    ]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     url = f"http://127.0.0.1:{port}"
     server = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL)

@@ -188,7 +188,7 @@ def _progress(ask: Ask, choice: Choice) -> Content:
         {"judgements": whole},
         (
             chart.encode(
-                x=alt.X("time:T", title=None, axis=alt.Axis(labelOverlap=True)),
+                x=alt.X("time:T", title=None, scale=alt.Scale(type="utc"), axis=alt.Axis(labelOverlap=True)),
                 y=alt.Y("judgements:Q", title="judgements", axis=alt.Axis(format=",.0f")),
                 tooltip=["time:T", alt.Tooltip("judgements:Q", format=",")],
             ),

@@ -49,7 +49,7 @@ study: setup
 	$(BIN)/python tests/study/active.py
 	$(BIN)/python tests/study/captions.py
 
-# Every online algorithm and more pretraining at equal evaluations, three seeds each (hours of one core).
+# Every online algorithm and more pretraining at equal evaluations, three seeds each (an hour and a half of one core).
 align-study: setup
 	$(BIN)/python tests/study/gradients.py
 	$(BIN)/python tests/study/algorithms.py

@@ -1,6 +1,6 @@
 """Where an algorithm's gradient is signal and not noise: by part of the network, at the shipped generator.
 
-    python tests/study/gradients.py --kinds grpo nft awm            (about 2 minutes of one core each)
+    python tests/study/gradients.py --kinds grpo nft awm            (2 minutes of one core each)
 
 One round is drawn, and each of its prompts gives a gradient of its own. Their mean is what an update follows. Printed
 is its squared norm over that of one prompt's deviation from it, both without bias, times 1000: a part at 10 needs 100
@@ -53,7 +53,7 @@ def products(kind: str, overrides: list[str]) -> dict[str, Tensor]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kinds", nargs="+", default=["grpo", "nft", "awm"])
-    parser.add_argument("--prompts", type=int, default=128)
+    parser.add_argument("--prompts", type=int, default=96)
     parser.add_argument("overrides", nargs="*", help="key=value, over each recipe")
     told = parser.parse_args()
     columns: dict[str, dict[str, str]] = {}

@@ -13,6 +13,7 @@ diffusers = pytest.importorskip("diffusers", reason="pip install 'palate[align]'
 pytest.importorskip("peft", reason="pip install 'palate[align]'")
 
 import tiny_pipelines  # noqa: E402 (diffusers may be missing)
+from tiny_pipelines import SIZES  # noqa: E402
 
 from benchmarks.cli import bench  # noqa: E402
 from benchmarks.runner import seed_of  # noqa: E402
@@ -24,12 +25,6 @@ from palate.errors import CheckpointError, ConfigError  # noqa: E402
 from palate.records import Case, Sample  # noqa: E402
 from palate.store import Store  # noqa: E402
 
-SIZES = {
-    "wan": {"height": 16, "width": 16, "frames": 5},
-    "sd3": {"height": 64, "width": 64},
-    "flux": {"height": 64, "width": 64},
-    "cogvideox": {"height": 16, "width": 16, "frames": 5},
-}
 EXACT = {"steps": 2, "dtype": "float32"}
 
 
@@ -72,7 +67,8 @@ def test_a_pipeline_answers_as_diffusers_own_call_does(family: str, weights: dic
     pipeline = getattr(diffusers, FAMILIES[family].pipeline).from_pretrained(weights[family])
     size = {name.replace("frames", "num_frames"): value for name, value in SIZES[family].items()}
     noise = torch.Generator().manual_seed(made.seed)
-    theirs = pipeline(case.prompt, num_inference_steps=2, generator=noise, output_type="np", return_dict=False, **size)
+    asked = {"prompt": case.prompt, "num_inference_steps": 2, "output_type": "np", "return_dict": False}
+    theirs = pipeline(**asked, generator=noise, **size)
     theirs = np.asarray(theirs[0]).reshape(-1, size["height"], size["width"], 3)
     assert video.frames.shape == theirs.shape
     assert video.fps == (FAMILIES[family].fps or 1.0)

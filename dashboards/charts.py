@@ -121,12 +121,13 @@ def heat(
     else:
         scale = alt.Scale(domain=[middle - largest, middle, middle + largest], range=[VERMILLION, "#F2F2F2", BLUE])
         dark = f"abs(datum['{value}'] - {middle}) > {0.6 * largest}"
-    y = alt.Y(f"{row}:N", title=None, axis=alt.Axis(labelLimit=140), sort=None)
+    rows, columns = (list(dict.fromkeys(table[name])) for name in (row, column))
+    y = alt.Y(f"{row}:N", title=None, axis=alt.Axis(labelLimit=140), sort=rows)
     x = alt.X(
         f"{column}:N",
         title=None,
         axis=alt.Axis(labelAngle=-35, orient="top", labelLimit=110, labelOverlap=False),
-        sort=None,
+        sort=rows if set(rows) == set(columns) else columns,  # systems against each other: one order both ways
     )
     base = alt.Chart()
     cells = base.mark_rect(stroke="white").encode(

@@ -27,6 +27,8 @@ from palate.records import Case, Record, Sample, Score  # noqa: E402
 from palate.store import Store  # noqa: E402
 from rewards.programmatic import shapes_scores  # noqa: E402
 
+pytestmark = pytest.mark.slow  # a cluster takes its time to begin
+
 
 @pytest.fixture(scope="module")
 def address() -> Iterator[str]:

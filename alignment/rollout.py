@@ -104,7 +104,6 @@ class RandomStep:
     now: float
     after: float
     old: sde.Transition  # of the policy that drew it: a row for each of `start`
-    log_probability: flow.Times
 
 
 @dataclass(frozen=True)
@@ -184,9 +183,8 @@ class Drawing:
                 own = copies if len(row) < len(copies) else torch.arange(len(x), device=x.device)
                 noise = torch.cat([torch.randn(group, *x.shape[1:], generator=chance) for chance in chances])
                 old = window.step(x, v, now, after)
-                each = old[own]
-                end = each.draw(noise.to(x.device)).to(x.dtype)  # the next step starts from what is stored, to the bit
-                steps.append(RandomStep(x, unguided, own, end, now, after, old, each.log_probability(end)))
+                end = old[own].draw(noise.to(x.device)).to(x.dtype)  # the next step starts from what is stored
+                steps.append(RandomStep(x, unguided, own, end, now, after, old))
                 x, row = end, copies
             else:
                 x = x + self.policy.velocity(*asked) * (after - now)
@@ -211,7 +209,6 @@ def together(blocks: Sequence[Block]) -> Block:
                 parts[0].now,
                 parts[0].after,
                 old,
-                torch.cat([part.log_probability for part in parts]),
             )
         )
     return Block(torch.cat([block.latents for block in blocks]), steps)

@@ -292,7 +292,7 @@ def own_update(
     with torch.no_grad():
         unguided = policy.unguided(*asked)
         old = window.step(start, policy.velocity(*asked, unguided), now, after)
-    step = RandomStep(start, unguided, rows, end, now, after, old, old.log_probability(end))
+    step = RandomStep(start, unguided, rows, end, now, after, old)
     rollout = Rollout(none, conditions, SAMPLES, end, rewards, (step,))
     return lambda: algorithm.loss(Update(policy, learner, rollout, none, 0, True, 0, 3.0))[0]
 

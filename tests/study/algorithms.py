@@ -4,8 +4,9 @@
 
 It calls nothing but the README's commands, and all of them go on where they were when it is started again. It ends with
 a table of all that its record holds: the verifier's strict score on held-out captions, of all runs and of each, its
-paired gain over the base, and what became of the motion and of the picture, which none of the recipes rewards. An
-evaluation is one sample through the network; a backward pass counts as two. Scoring is not counted.
+paired gain over the base, what became of the motion and of the picture, which none of the recipes rewards, and what
+simulated people prefer, blind. An evaluation is one sample through the network; a backward pass counts as two. Scoring
+is not counted.
 """
 
 import argparse
@@ -19,15 +20,33 @@ from alignment.recipe import ALGORITHMS
 from alignment.reinforce import Setup
 from models.weights import SHIPPED
 from palate.config import load
-from palate.records import Figure, Sample, Score
+from palate.gsb import Contests
+from palate.records import OVERALL, Comparison, Estimate, Sample, Score
 from palate.report import score_difference, score_figure
 from palate.report_text import table
+from palate.stats.wins import Form
 from palate.store import Store
 from rewards.programmatic import MOTION, STRICT, VISUAL
 
 RECIPES = Path(__file__).parents[2] / "alignment" / "recipes"
 BASE, CONTROL = "base", "more pretraining"
 A_CLIP, BATCH = 3, 32  # evaluations of one pretraining clip, clips a step
+ANSWERS = 2  # to a case, of each run
+PEOPLE = ("people=24", "overlap=2")
+
+# What is compared: the algorithm, and what is said over its recipe. Credit by step is as published, "Fast": of a branch.
+BY_STEP = ("grpo.credit=step", "grpo.window.branch=true", "grpo.window.first=1", "grpo.window.last=1")
+BY_STEP += ("rollout.prompts=24", "rollout.group=12", "updates=1", "times.hold=0.003", "fit.lr=2e-4")
+SYSTEMS: dict[str, tuple[str, ...]] = {
+    "Flow-GRPO": ("grpo",),
+    "Flow-GRPO, credit by step": ("grpo", *BY_STEP),
+    "DiffusionNFT": ("nft",),
+    "AWM": ("awm",),
+    "online DPO": ("online-dpo",),
+    "RWR": ("rwr",),
+    "RAFT": ("sft",),
+    CONTROL: (),
+}
 
 
 def palate(*arguments: str) -> None:
@@ -35,30 +54,38 @@ def palate(*arguments: str) -> None:
     subprocess.run([sys.executable, "-m", "palate", *arguments], check=True)
 
 
-def learn(kind: str, seed: int, evaluations: int, out: Path, store: str) -> Path:
-    """The folder of a run that spends `evaluations`, to within a round; what is there already is not made again."""
-    folder = out / f"{kind.replace(' ', '-')}-{seed}"
-    if (folder / "generator.safetensors").exists():
-        return folder
+def learn(system: str, seed: int, evaluations: int, out: Path, store: str) -> Path:
+    """The checkpoint of a run that spends `evaluations`, to within a round; what is there is not made again."""
+    folder = out / f"{system.replace(', ', '-').replace(' ', '-')}-{seed}"
+    checkpoint = folder / "generator.safetensors"
+    if checkpoint.exists():
+        return checkpoint
     where = ("--out", str(folder), "--store", store, f"seed={seed}")
-    if kind == CONTROL:
+    if system == CONTROL:
         told = ("start=shipped", "fit.optimiser=adamw", "fit.lr=3e-4", "fit.ema=0.95", "fit.save_every=50")
         palate("model", "pretrain", *where, *told, f"fit.steps={evaluations // (BATCH * A_CLIP)}")
-        return folder
+        return checkpoint
+    kind, *overrides = SYSTEMS[system]
     recipe = RECIPES / f"{kind}.toml"
-    settings = load(ALGORITHMS[kind].recipe, recipe, ("device=cpu",))
+    settings = load(ALGORITHMS[kind].recipe, recipe, ("device=cpu", *overrides))
     rounds = round(evaluations / Setup.of(kind, settings, SHIPPED).plan().evaluations_a_round)
-    palate("align", kind, "--recipe", str(recipe), *where, f"fit.steps={rounds * settings.updates}")
-    return folder
+    palate("align", kind, "--recipe", str(recipe), *where, *overrides, f"fit.steps={rounds * settings.updates}")
+    return checkpoint
 
 
-def shown(figure: Figure) -> str:
-    value, low, high = figure.estimate.value, figure.estimate.low, figure.estimate.high
-    return (
-        "–"
-        if value is None or low is None or high is None
-        else f"{100 * value:.1f} [{100 * low:.1f}, {100 * high:.1f}]"
-    )
+def compare(system: str, store: str) -> None:
+    """Blind, by simulated people, each answer beside one of the base's to the same case."""
+    with Store(store) as record:
+        if next(record.select(Comparison, study=system), None) is not None:
+            return
+    sides = ("--candidate", system, "--baseline", BASE, "--suite", "shapes", "--repeat", "0")
+    palate("annotate", "plan", "--study", system, *sides, "--store", store)
+    palate("annotate", "simulate", "--study", system, *PEOPLE, "--store", store)
+
+
+def shown(one: Estimate, scale: float = 100, digits: int = 1) -> str:
+    numbers = ("–" if x is None else f"{scale * x:.{digits}f}" for x in (one.value, one.low, one.high))
+    return "{} [{}, {}]".format(*numbers)
 
 
 def each_run(record: Store, system: str) -> list[float]:
@@ -71,14 +98,22 @@ def each_run(record: Store, system: str) -> list[float]:
     return sorted(map(fmean, found.values()), reverse=True)
 
 
+def preferred(record: Store, system: str) -> str:
+    """(G + S) / (B + S) overall."""
+    counted = Contests(candidate=system)
+    for part in record.vote_parts(system, OVERALL):
+        counted.add(part)
+    return shown(counted.found()[0].forms[Form.RATIO], 1, 2)
+
+
 def row(record: Store, system: str) -> list[str]:
-    strict = shown(score_figure(record, STRICT, system, "shapes", "heldout"))
+    strict = shown(score_figure(record, STRICT, system, "shapes", "heldout").estimate)
     if system == BASE:
-        return [system, strict, "", "", "", ""]
+        return [system, strict, "", "", "", "", ""]
     each = ", ".join(f"{100 * value:.1f}" for value in each_run(record, system))
     scorers = (STRICT, MOTION, VISUAL)
-    gains = [shown(score_difference(record, scorer, system, BASE, "shapes", "heldout")) for scorer in scorers]
-    return [system, strict, each, *gains]
+    gains = [shown(score_difference(record, scorer, system, BASE, "shapes", "heldout").estimate) for scorer in scorers]
+    return [system, strict, each, *gains, preferred(record, system)]
 
 
 def main() -> None:
@@ -87,23 +122,26 @@ def main() -> None:
     parser.add_argument("--evaluations", type=int, default=32_000)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--cases", type=int, default=384)
-    parser.add_argument("--kinds", nargs="+", default=[*ALGORITHMS, CONTROL])
+    parser.add_argument("--systems", nargs="+", default=list(SYSTEMS), choices=list(SYSTEMS))
     told = parser.parse_args()
     store = str(told.out / "palate.db")
     told.out.mkdir(parents=True, exist_ok=True)
-    asked = ("--cases", str(told.cases), "--seeds", "2", "--store", store, "--workers", "1")
-    palate("bench", "run", "shapes", "--system", BASE, *asked)
+    asked = ("--cases", str(told.cases), "--store", store, "--workers", "1")
+    palate("bench", "run", "shapes", "--system", BASE, *asked, "--seeds", str(ANSWERS * told.seeds))
     for seed in range(told.seeds):
-        for kind in told.kinds:
-            checkpoint = learn(kind, seed, told.evaluations, told.out, store) / "generator.safetensors"
-            palate("bench", "run", "shapes", "--system", f"{kind}={checkpoint}", *asked)
+        for system in told.systems:
+            checkpoint = learn(system, seed, told.evaluations, told.out, store)
+            palate("bench", "run", "shapes", "--system", f"{system}={checkpoint}", *asked, "--seeds", str(ANSWERS))
+    for system in told.systems:
+        compare(system, store)
     heads = ["system", "strict, %", "each run", "gain over base, paired", "motion quality", "visual quality"]
     with Store(store) as record:
         known = {one.system for one in record.select(Sample)}
-        print(table(heads, [row(record, system) for system in (BASE, *ALGORITHMS, CONTROL) if system in known]))
+        rows = [row(record, system) for system in (BASE, *SYSTEMS) if system in known]
+        print(table([*heads, "people's ratio (G+S)/(B+S), SIMULATED"], rows))
     print(
-        f"{told.cases} held-out cases, two answers of each run; runs of {told.evaluations:,} evaluations; "
-        "95% intervals over cases, given these runs."
+        f"{told.cases} held-out cases, {ANSWERS} answers of each of {told.seeds} runs of {told.evaluations:,} "
+        f"evaluations; 95% intervals over cases, given these runs; of people's ratio over cases and people."
     )
 
 

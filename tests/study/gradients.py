@@ -1,6 +1,6 @@
 """Where an algorithm's gradient is signal and not noise: by part of the network, at the shipped generator.
 
-    python tests/study/gradients.py --kinds grpo nft awm            (2 minutes of one core each)
+    python tests/study/gradients.py grpo grpo,grpo.credit=outcome nft awm      (2 minutes of one core each)
 
 One round is drawn, and each of its prompts gives a gradient of its own. Their mean is what an update follows. Printed
 is its squared norm over that of one prompt's deviation from it, both without bias, times 1000: a part at 10 needs 100
@@ -23,6 +23,7 @@ from palate.config import load
 from palate.report_text import table
 
 RECIPES = Path(__file__).parents[2] / "alignment" / "recipes"
+WAYS = ["grpo", "grpo,grpo.credit=outcome", "nft", "awm"]
 
 
 def part_of(name: str) -> str:
@@ -52,17 +53,17 @@ def products(kind: str, overrides: list[str]) -> dict[str, Tensor]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--kinds", nargs="+", default=["grpo", "nft", "awm"])
     parser.add_argument("--prompts", type=int, default=96)
-    parser.add_argument("overrides", nargs="*", help="key=value, over each recipe")
+    parser.add_argument("ways", nargs="*", default=WAYS, help="an algorithm, with key=value over its recipe: a,k=v,k=v")
     told = parser.parse_args()
     columns: dict[str, dict[str, str]] = {}
-    for kind in told.kinds:
-        every = [f"rollout.prompts={told.prompts}", "updates=1", "generator.learned=[]", *told.overrides]
+    for way in told.ways:
+        kind, *overrides = way.split(",")
+        every = [f"rollout.prompts={told.prompts}", "updates=1", "generator.learned=[]", "times.hold=0", *overrides]
         parts = products(kind, every)
         parts = {"all": torch.stack(list(parts.values())).sum(dim=0), **parts}
         ratios = {part: jackknifed(rows) for part, rows in parts.items()}
-        columns[kind] = {part: f"{1000 * value:.1f} +- {1000 * error:.1f}" for part, (value, error) in ratios.items()}
+        columns[way] = {part: f"{1000 * value:.1f} +- {1000 * error:.1f}" for part, (value, error) in ratios.items()}
     (first, *_) = columns.values()
     print(table(["part", *columns], [[part, *(column[part] for column in columns.values())] for part in first]))
     print(f"{told.prompts} prompts, one round each; signal to noise of one prompt's gradient, x 1000")

@@ -34,7 +34,7 @@ A_CLIP, BATCH = 3, 32  # evaluations of one pretraining clip, clips a step
 ANSWERS = 2  # to a case, of each run
 PEOPLE = ("people=24", "overlap=2")
 
-# What is compared: the algorithm, and what is said over its recipe. Credit by step is as published, "Fast": of a branch.
+# What is compared: the algorithm, and what is said over its recipe. Credit by step is as published, of branches.
 BY_STEP = ("grpo.credit=step", "grpo.window.branch=true", "grpo.window.first=1", "grpo.window.last=1")
 BY_STEP += ("rollout.prompts=24", "rollout.group=12", "updates=1", "times.hold=0.003", "fit.lr=2e-4")
 SYSTEMS: dict[str, tuple[str, ...]] = {

@@ -15,7 +15,7 @@ from dashboards.choose import Choice
 from dashboards.exhibit import Ask, Card, Content, Exhibit, Remark, fine, numbers, short, spread, spread_formats, whole
 from dashboards.ledger import Ints, Mask
 from dashboards.reader import Reader
-from palate.accords import accords
+from palate.accords import Accord, accords
 from palate.stats.estimate import distinct
 
 TITLE = "Annotators"
@@ -28,7 +28,7 @@ def content(reader: Reader, ask: Ask) -> Content:
     yield from choose.opening(choice)
     if choice is None:
         return
-    axes = choice.snapshot.axes(choice.verdicts(ordinary=False))
+    axes = choice.axes(ordinary=False)
     if axes:
         axis = ask.one("axis", "Axis", axes)
         table = reader.once(("annotators", choice.key, axis), lambda: _quality(choice, axis))
@@ -127,8 +127,11 @@ def _again(
 
 
 def _agreement(reader: Reader, choice: Choice) -> Content:
-    kept = choice.verdicts()
-    found = reader.once(("accords", choice.key), lambda: accords(choice.snapshot.votes(kept)) if kept.any() else [])
+    def agreed() -> list[Accord]:
+        kept = choice.verdicts()
+        return accords(choice.snapshot.votes(kept)) if kept.any() else []
+
+    found = reader.once(("accords", choice.key), agreed)
     if not found:
         yield Remark("No comparison has two votes, so nothing is known of how far people agree.")
         return

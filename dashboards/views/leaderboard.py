@@ -18,18 +18,17 @@ def content(reader: Reader, ask: Ask) -> Content:
     yield from choose.opening(choice)
     if choice is None:
         return
-    axes = choice.snapshot.axes(choice.verdicts())
+    axes = choice.axes()
     if not axes:
         yield Remark("No two systems have met here: these comparisons are of samples of one system, or check people.")
         return
     axis = ask.one("axis", "Axis", axes)
     key = (choice.key, axis)
-    kept = choice.verdicts(axis)
-    found, missing = reader.once(("ratings", key), lambda: standings(choice.snapshot.votes(kept)))
+    found, missing = reader.once(("ratings", key), lambda: standings(choice.snapshot.votes(choice.verdicts(axis))))
     yield from (Remark(one, warning=True) for one in missing)
     if found:
         yield _ladder(found, axis, choice.simulated)
-    order = [one.system for one in found] or sorted({name for names in choice.snapshot.pairs(kept) for name in names})
+    order = [one.system for one in found] or sorted({name for names in choice.pairs(axis) for name in names})
     yield from _matrices(reader, ask, choice, axis, order)
     yield from _trend(reader, ask, choice, axis, order)
 
@@ -79,8 +78,9 @@ def _matrices(reader: Reader, ask: Ask, choice: Choice, axis: str, order: list[s
     if most > MATRIX:
         most = int(ask.number("top", "Systems in the matrices", MATRIX, 2, 40, "The first of the ladder."))
     top = order[:most]
-    kept = choice.verdicts(axis, top, among=True)
-    found = reader.once(("matrix", choice.key, axis, tuple(top)), lambda: _contests(choice, kept))
+    found = reader.once(
+        ("matrix", choice.key, axis, tuple(top)), lambda: _contests(choice, choice.verdicts(axis, top, among=True))
+    )
     if not found:
         return
     rows = [row for one in found for row in _both_ways(one)]
@@ -132,11 +132,12 @@ def _both_ways(one: Contest) -> list[dict[str, object]]:
 
 
 def _trend(reader: Reader, ask: Ask, choice: Choice, axis: str, order: list[str]) -> Content:
-    met = {name for names in choice.snapshot.pairs(choice.verdicts(axis)) for name in names}
+    met = {name for names in choice.pairs(axis) for name in names}
     debuts = {system: at for system, at in reader.debuts().items() if system in met}
     pinned = ask.one("pinned", "Pinned baseline", list(debuts))
-    kept = choice.verdicts(axis, [pinned])
-    found = reader.once(("trend", choice.key, axis, pinned), lambda: _contests(choice, kept, pinned))
+    found = reader.once(
+        ("trend", choice.key, axis, pinned), lambda: _contests(choice, choice.verdicts(axis, [pinned]), pinned)
+    )
     if not found:
         return
     place = {system: at for at, system in enumerate(debuts)}

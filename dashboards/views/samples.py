@@ -68,7 +68,7 @@ def content(reader: Reader, ask: Ask) -> Content:
 def _judged(choice: Choice, ask: Ask, cases: dict[str, Asked], met: tuple[str, str]) -> Listed:
     """The cases where the two met, by what was said of the candidate; returns the one to look at."""
     snapshot, candidate = choice.snapshot, met[0]
-    axis = ask.one("axis", "Axis", snapshot.axes(choice.verdicts(systems=met)))
+    axis = ask.one("axis", "Axis", choice.axes(met))
     order = ask.one("order", "Order", _ORDERS)
     kept = choice.verdicts(axis, met)
     at = snapshot.comparison_of[kept]

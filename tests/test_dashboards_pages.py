@@ -14,6 +14,8 @@ from dashboard_records import judged, partial, scaling_csv
 from scipy.stats import binomtest
 from streamlit.testing.v1 import AppTest
 
+from annotation.quality import Rule, answers
+from annotation.quality import table as quality
 from dashboards.cli import dash
 from dashboards.exhibit import Card, Exhibit, Item, Missing, Remark
 from dashboards.export import Given, report
@@ -21,7 +23,7 @@ from dashboards.reader import Reader
 from dashboards.views import PAGES, scaling
 from palate.errors import ConfigError
 from palate.gsb import contests
-from palate.records import Curve, Estimate, Run
+from palate.records import Comparison, Curve, Estimate, Judgement, Run
 from palate.stats.wins import Form
 from palate.store import Store
 from palate.trained import Trained
@@ -209,6 +211,12 @@ def test_annotators_are_counted_and_their_shares_have_intervals(records: dict[st
         side = np.where(own.verdict == "good", own.candidate_side == "left", own.candidate_side == "right")
         decided = side[own.verdict != "same"]
         assert row["left p"] == pytest.approx(binomtest(int(decided.sum()), len(decided)).pvalue)
+    with Store(records["people"]) as store:
+        asked = {one.id: one for one in store.select(Comparison)}
+        told = quality(answers(asked, store.select(Judgement), {}, "overall"), Rule())
+    assert table["reliability"].tolist() == pytest.approx([one.reliability.value for one in told])
+    assert table["reliability low"].tolist() == pytest.approx([one.reliability.low for one in told])
+    assert table["reliability n"].tolist() == [one.reliability.n for one in told]
     done = [one for one in items(records["people"], "Annotators") if isinstance(one, Card)]
     assert done[0].answer == "It is done"
     more = [one for one in items(records["people"], "Annotators", overlap="8") if isinstance(one, Card)]

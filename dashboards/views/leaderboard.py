@@ -10,6 +10,7 @@ from palate.stats.wins import Form
 
 TITLE = "Leaderboard"
 PRELIMINARY = 300  # verdicts below which arenas hide a system or call it preliminary
+LADDER = 40  # systems in the chart of the ladder and in the trend's: more are a wall that nobody reads
 MATRIX = 12  # systems in the matrices unless asked otherwise: more cannot be read on a screen
 
 
@@ -58,7 +59,7 @@ def _ladder(found: list[Standing], axis: str, simulated: bool) -> Exhibit:
         f"Ratings on {axis}",
         "Elo points with a mean of 1000; 100 points are odds of 64% to 36%. Ranks: below those significantly above it, "
         "each pair at 5%; "
-        f"(UB) as LMArena counts. Win rate G/(G+B) over all opponents. Fewer than {PRELIMINARY} verdicts: preliminary. "
+        f"(UB) as LMArena counts. {_first(found)}Win rate G/(G+B) over all opponents. Fewer than {PRELIMINARY} verdicts: preliminary. "
         "n counts verdicts, pooled. Intervals 95%: "
         f"{found[0].elo.method}.{' ' + '; '.join(unsure) + '.' if unsure else ''}",
         table,
@@ -67,10 +68,15 @@ def _ladder(found: list[Standing], axis: str, simulated: bool) -> Exhibit:
             **spread_formats("win rate", fine),
             **dict.fromkeys(("rank", "rank from", "rank to", "rank (UB)", "n", "prompts", "people"), whole),
         },
-        (charts.whiskers(table, "system", "rating", "rating (Elo), 95% interval", format=",.0f"),),
+        (charts.whiskers(table.head(LADDER), "system", "rating", "rating (Elo), 95% interval", format=",.0f"),),
         simulated,
         open=True,
     )
+
+
+def _first(found: list[Standing]) -> str:
+    """What of the ladder its chart leaves out."""
+    return f"The chart has the first {LADDER} of {len(found)}, the data all. " if len(found) > LADDER else ""
 
 
 def _matrices(reader: Reader, ask: Ask, choice: Choice, axis: str, order: list[str]) -> Content:
@@ -163,7 +169,7 @@ def _trend(reader: Reader, ask: Ask, choice: Choice, axis: str, order: list[str]
         "that holds at every look; “better” and “worse” where it leaves out zero, each release by itself.",
         table,
         {**spread_formats("net", signed), **dict.fromkeys(("n", "prompts", "people"), whole)},
-        (charts.whiskers(table.tail(40), "release", "net", "net (G−B)/N, any time", 0.0),),
+        (charts.whiskers(table.tail(LADDER), "release", "net", "net (G−B)/N, any time", 0.0),),
         choice.simulated,
     )
 

@@ -123,9 +123,7 @@ class Setup:
         folder.mkdir(parents=True, exist_ok=True)
         trackers = Trackers(self.recipe.trackers if first_process() else (), folder, self._told())
         told = self.recipe
-        gallery = gallery_of(
-            self.objective, told.show_every, told.fit.steps - 1, self.student.fps, folder, trackers
-        )
+        gallery = gallery_of(self.objective, told.show_every, told.fit.steps - 1, self.student.fps, folder, trackers)
         journal, lookout = Journal(folder / JOURNAL), self._lookout(folder)
 
         def watch(progress: Progress) -> None:

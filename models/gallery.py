@@ -1,5 +1,5 @@
-"""What a run draws while it learns: the same prompts from the same noise every so often, as videos in its folder, and at
-its end glimpses in the record.
+"""What a run draws while it learns: the same prompts from the same noise every so often, as videos in its folder, and
+at its end glimpses in the record.
 
 Looking changes nothing: no random number of the run's own is used. It costs `SHOWN` samples a look: 0.02% of the
 evaluations of pretraining as the recipe has it, 0.2% of Flow-DPO's, 0.1% of a default run on a reward.
@@ -25,7 +25,7 @@ Clips = NDArray[np.uint8]  # (prompts, frames, height, width, 3)
 
 
 class Gallery:
-    """Told of every step that is watched; keeps what is drawn at each `every`th, and at the `last`, in `samples/step-N`.
+    """Told of every step that is watched; keeps what is drawn at each `every`th, and the `last`, in `samples/step-N`.
 
     Args:
         draw: the clips of `prompts`, as they are drawn now. All processes draw, since they may share one network.
@@ -62,9 +62,7 @@ class Gallery:
 def gallery_of(generator: Generator, prompts: Sequence[str], folder: Path, every: int, last: int) -> Gallery:
     """Of the shapes generator, whose weights learn: those of the step, and not their average."""
     seeds = range(len(prompts))
-    return Gallery(
-        folder, prompts, lambda: generator.clips(prompts, seeds, SamplerSettings()), every, last, shapes.FPS
-    )
+    return Gallery(folder, prompts, lambda: generator.clips(prompts, seeds, SamplerSettings()), every, last, shapes.FPS)
 
 
 def glimpses(folder: Path, run: Run, media: MediaFolder) -> list[Glimpse]:

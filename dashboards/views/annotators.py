@@ -40,14 +40,16 @@ def content(reader: Reader, ask: Ask) -> Content:
             "Shares with 95% Wilson intervals, n behind each. gold: known answers given. left: the left side among "
             "decided verdicts; "
             "p of favouring no side. same: share of `same`. repeat: repeats answered as before. as others: the sign of "
-            "the "
-            "others' sum on the same comparison. reliability: correlation of answers with what Dawid and Skene's model of "
-            "the others' answers holds true, 0 for guessing, interval by Fisher's z. Each is a question to ask of a person, not a judgement of one; "
+            "the others' sum on the same comparison. reliability: correlation of the answers with what Dawid and "
+            "Skene's model of the others' answers holds true, 0 for guessing, interval by Fisher's z. Each is a "
+            "question to ask of a person, not a judgement of one; "
             "`palate annotate quality` weighs them. A share that nobody has an n for is left out.",
             table,
             {
                 **{k: v for name in _SHARES for k, v in spread_formats(name, fine).items()},
-                **dict.fromkeys(("judgements", "verdicts", "skips", *(f"{name} n" for name in (*_SHARES, "reliability"))), whole),
+                **dict.fromkeys(
+                    ("judgements", "verdicts", "skips", *(f"{name} n" for name in (*_SHARES, "reliability"))), whole
+                ),
                 **spread_formats("reliability", short),
                 "left p": short,
                 "median seconds": short,

@@ -59,8 +59,8 @@ def _ladder(found: list[Standing], axis: str, simulated: bool) -> Exhibit:
         f"Ratings on {axis}",
         "Elo points with a mean of 1000; 100 points are odds of 64% to 36%. Ranks: below those significantly above it, "
         "each pair at 5%; "
-        f"(UB) as LMArena counts. {_first(found)}Win rate G/(G+B) over all opponents. Fewer than {PRELIMINARY} verdicts: preliminary. "
-        "n counts verdicts, pooled. Intervals 95%: "
+        f"(UB) as LMArena counts. {_first(found)}Win rate G/(G+B) over all opponents. Fewer than "
+        f"{PRELIMINARY} verdicts: preliminary. n counts verdicts, pooled. Intervals 95%: "
         f"{found[0].elo.method}.{' ' + '; '.join(unsure) + '.' if unsure else ''}",
         table,
         {

@@ -180,7 +180,9 @@ def _valleys(data: Runs) -> Content:
         dict.fromkeys(table.columns, short),
         (
             points.encode(
-                x=alt.X("compute:Q", scale=log), y=alt.Y("best size:Q", scale=log), tooltip=[f"{name}:Q" for name in table.columns]
+                x=alt.X("compute:Q", scale=log),
+                y=alt.Y("best size:Q", scale=log),
+                tooltip=[f"{name}:Q" for name in table.columns],
             ),
         ),
     )

@@ -121,7 +121,9 @@ def _while_learning(reader: Reader, ask: Ask, run: Any) -> Content:
     names = sorted(listed, key=lambda name: listed[name])
     place = listed[ask.one("glimpse", "Prompt while learning", names)]
     mine = [one for one in found if one.place == place]
-    few = [mine[round(at * (len(mine) - 1) / max(min(len(mine), _STEPS) - 1, 1))] for at in range(min(len(mine), _STEPS))]
+    few = [
+        mine[round(at * (len(mine) - 1) / max(min(len(mine), _STEPS) - 1, 1))] for at in range(min(len(mine), _STEPS))
+    ]
     prompts = {one.prompt for one in mine}
     kept = "the same prompt from the same noise, so what changes is the model"
     if len(prompts) > 1:

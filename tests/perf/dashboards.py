@@ -42,8 +42,8 @@ looked at yet. The goals are 2 s to the first paint and 1 s for a filter.
 |---|---|---|---|---|---|
 """
 # Runs in every page from its first moment and notes, in milliseconds of the page's own clock, when its title and first
-# element are there, when a text that is waited for is, and when what is seen changed last. What asks from outside as
-# often would itself take most of the browser's time: reading a page's text through the driver takes longer than drawing it.
+# element are there, when a text that is waited for is, and when what is seen changed last. Asking from outside as often
+# would itself take most of the browser's time: the driver needs longer to read a page's text than the page to be drawn.
 WATCH = """
 window.seen = {painted: null, said: null, changed: 0, clicked: null, text: null}
 const kept = '[data-testid=stMain]'

@@ -115,6 +115,7 @@ def heat(
     """Cells with their label written in them; diverging around `middle` where there is one."""
     away = np.abs(table[value].to_numpy(float) - (middle or 0))
     largest = max(np.nan_to_num(away).max(), 1e-9)
+    lettering = 0.65 if middle is None else 0.85  # of the full colour, from where white is easier to read on it
     if middle is not None:  # in steps, so that a colour mostly means the same whatever the filter
         largest = LEAST * np.ceil(largest / LEAST)
         scale = alt.Scale(domain=[middle - largest, middle, middle + largest], range=[VERMILLION, "#F2F2F2", BLUE])
@@ -124,7 +125,7 @@ def heat(
     if set(rows) == set(columns):  # systems against each other: one order both ways
         columns = rows
     table = table[[row, column, value, label]].assign(
-        down=table[row].map(rows.index), along=table[column].map(columns.index), dark=away > 0.58 * largest
+        down=table[row].map(rows.index), along=table[column].map(columns.index), dark=away > lettering * largest
     )
     y = alt.Y(f"{row}:N", title=None, axis=alt.Axis(labelLimit=140), sort=alt.EncodingSortField("down", op="min"))
     x = alt.X(

@@ -41,6 +41,7 @@ class Widgets:
             float(least),
             float(most),
             float(default),
+            format="%g",
             key=key,
             bind="query-params",
             help=help or None,
@@ -164,7 +165,8 @@ def _drawn(chart: Chart) -> dict[str, Any]:
     """
     tables: dict[str, pd.DataFrame] = {}
     spec = _without(chart, tables).to_dict(validate=False)
-    return {**{key: value for key, value in spec.items() if key != "config"}, "datasets": tables}
+    kept = {key: value for key, value in spec.items() if key != "config"}
+    return {**kept, "datasets": {**spec.get("datasets", {}), **tables}}
 
 
 def _without(chart: Chart, tables: dict[str, pd.DataFrame]) -> Chart:

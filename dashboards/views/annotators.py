@@ -39,11 +39,11 @@ def content(reader: Reader, ask: Ask) -> Content:
             f"Annotators on {axis}",
             "Shares with 95% Wilson intervals, n behind each. gold: known answers given. left: the left side among "
             "decided verdicts; "
-            "p of favouring no side. same: share of `same`. repeat: repeats answered as before. as others: the sign of "
+            "p of favouring no side. same: share of “same”. repeat: repeats answered as before. as others: the sign of "
             "the others' sum on the same comparison. reliability: correlation of the answers with what Dawid and "
             "Skene's model of the others' answers holds true, 0 for guessing, interval by Fisher's z. Each is a "
             "question to ask of a person, not a judgement of one; "
-            "`palate annotate quality` weighs them. A share that nobody has an n for is left out.",
+            "palate annotate quality weighs them. A share that nobody has an n for is left out.",
             table,
             {
                 **{k: v for name in _SHARES for k, v in spread_formats(name, fine).items()},
@@ -104,16 +104,16 @@ def _quality(choice: Choice, axis: str) -> pd.DataFrame:
         },
         index=range(people),
     )
-    for name, (hits, n) in shares.items():
-        if n.any():
-            low, high = proportion_confint(hits, np.where(n, n, np.nan), method="wilson")
-            table = table.assign(**{name: hits / np.where(n, n, np.nan), f"{name} low": low, f"{name} high": high})
-            table[f"{name} n"] = n
     known = normal & (snapshot.words["annotator"] != UNKNOWN_ANNOTATOR)[person]
     trusted = reliabilities(pair[known], person[known], outcome[known], people)
     if any(one.value is not None for one in trusted):
         columns = numbers([spread("reliability", one) for one in trusted])
         table = table.assign(**columns, **{"reliability n": [one.n for one in trusted]})
+    for name, (hits, n) in shares.items():
+        if n.any():
+            low, high = proportion_confint(hits, np.where(n, n, np.nan), method="wilson")
+            table = table.assign(**{name: hits / np.where(n, n, np.nan), f"{name} low": low, f"{name} high": high})
+            table[f"{name} n"] = n
     # Two-sided and exact, of a coin that is fair.
     table["left p"] = np.minimum(2 * stats.binom.cdf(np.minimum(left, decided - left), decided, 0.5), 1)
     table.loc[decided == 0, "left p"] = np.nan
@@ -204,7 +204,12 @@ def _progress(ask: Ask, choice: Choice) -> Content:
         {"judgements": whole},
         (
             chart.encode(
-                x=alt.X("time:T", title=None, scale=alt.Scale(type="utc"), axis=alt.Axis(labelOverlap=True)),
+                x=alt.X(
+                    "time:T",
+                    title=None,
+                    scale=alt.Scale(type="utc"),
+                    axis=alt.Axis(format="%d %b %H:%M", tickCount=5, labelOverlap=True),
+                ),
                 y=alt.Y("judgements:Q", title="judgements", axis=alt.Axis(format=",.0f")),
                 tooltip=["time:T", alt.Tooltip("judgements:Q", format=",")],
             ),

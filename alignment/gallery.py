@@ -1,36 +1,36 @@
-"""What a run's samples look like, every so often: videos (or pictures) in its folder, strips of frames in trackers."""
+"""The gallery of a run on a reward (models/gallery.py), and its strips of frames for trackers."""
 
 from pathlib import Path
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from alignment.online import Online
+from alignment.rollout import Drawing, generator_of
 from alignment.trackers import Trackers
-from models.fit import Progress
-from palate.media import encode_video
+from models.gallery import SHOWN, Clips, Gallery
 
-SHOWN, FRAMES = 4, 8  # samples of a round, and frames of a strip
+FRAMES = 8  # of a strip
+LOOKED = 2**31 + 1  # a number that no round has, and no look of the alarm's
 
 
-class Gallery:
-    """Told of every step; keeps the first samples of rounds, each with its prompt, under `samples/step-N`."""
+def gallery_of(objective: Online, every: int, last: int, fps: float, folder: Path, trackers: Trackers) -> Gallery:
+    """`SHOWN` of the run's own prompts, each from its own noise, by the ODE."""
+    prompts = objective.ask(SHOWN, LOOKED)
+    alone = objective.rollouts.model_copy(update={"group": 1})
 
-    def __init__(self, objective: Online, every: int, fps: float, folder: Path, trackers: Trackers) -> None:
-        self.objective, self.every, self.fps = objective, every, fps
-        self.folder, self.trackers = folder / "samples", trackers
+    def draw() -> Clips:
+        clips: list[torch.Tensor] = []
+        chances = [generator_of(objective.seed, LOOKED, place) for place in range(len(prompts))]
+        drawing = Drawing(objective.policy, objective.learner.network, alone, None, alone.steps)
+        drawing.blocks(prompts, objective.policy.conditions(prompts), chances, None, clips.append)
+        return torch.cat(clips).cpu().numpy()
 
-    def __call__(self, progress: Progress) -> None:
-        if not self.every or progress.step % self.every or not self.objective.shown:
-            return
-        folder = self.folder / f"step-{progress.step:06d}"
-        folder.mkdir(parents=True, exist_ok=True)
-        strips = {}
-        for place, (prompt, clip) in enumerate(self.objective.shown[:SHOWN]):
-            encode_video(folder / f"{place}.mp4", clip, self.fps)
-            (folder / f"{place}.txt").write_text(prompt + "\n")
-            strips[f"{place}: {prompt}"] = strip(clip)
-        self.trackers.show(strips, progress.step)
+    def show(clips: Clips, step: int) -> None:
+        trackers.show({f"{at}: {prompt}": strip(clip) for at, (prompt, clip) in enumerate(zip(prompts, clips))}, step)
+
+    return Gallery(folder, prompts, draw, every, last, fps, show)
 
 
 def strip(clip: NDArray[np.uint8]) -> NDArray[np.uint8]:

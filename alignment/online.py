@@ -12,9 +12,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Protocol
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
@@ -188,10 +186,7 @@ class Algorithm(Protocol):
 
 @dataclass
 class Online:
-    """The objective for the one training loop (models/fit.py). `ask` gives prompts from how many and a seed.
-
-    `shown` has the first samples of the last round, with their prompts, to be looked at.
-    """
+    """The objective for the one training loop (models/fit.py). `ask` gives prompts from how many and a seed."""
 
     algorithm: Algorithm
     policy: Policy
@@ -202,7 +197,6 @@ class Online:
     updates: int
     seed: int
     times: TimesSettings = field(default_factory=TimesSettings)
-    shown: list[tuple[str, NDArray[np.uint8]]] = field(default_factory=list, init=False)
     _round: Rollout | None = field(default=None, init=False)
 
     def __call__(self, step: int) -> tuple[Tensor, Metrics]:
@@ -231,18 +225,13 @@ class Online:
         begin = window.begins(number, chance) if window else told.steps
         with Scoring(self.reward) as scoring, self.learner.under(self.learner.behaviour) as network:
             drawing = Drawing(self.policy, network, told, window, begin)
-            blocks, seen = [], list[Tensor]()
+            blocks = []
             for rows in torch.arange(len(prompts)).chunk(self.updates):
                 chances = [generator_of(self.seed, number, int(places.flatten()[row])) for row in rows]
-                blocks += drawing.blocks(
-                    [prompts[row] for row in rows], conditions[rows], chances, scoring, seen.append
-                )
-                del seen[1:]
+                blocks += drawing.blocks([prompts[row] for row in rows], conditions[rows], chances, scoring)
             drawn = together(blocks)
             device = drawn.latents.device
             own = scoring.rewards().view(*places.shape, told.group).to(device)
-        first = seen[0].cpu().numpy()
-        self.shown = [(prompts[place // told.group], clip) for place, clip in enumerate(first[: told.group])]
         rewards = gathered(own).transpose(0, 1).reshape(told.prompts, told.group)
         if not bool(rewards.isfinite().any()):
             raise NoRewardError(f"none of the samples of round {number} could be scored", "see to the reward")

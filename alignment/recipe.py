@@ -29,7 +29,7 @@ class OnlineRecipe(Settings):
     Attributes:
         prompts: a text file, a prompt a line; by default the shapes world's own captions.
         trackers: accelerate's names of what metrics and samples go to, beside the run's folder.
-        show_every: optimiser steps between rounds whose samples are kept to be looked at; 0 keeps none.
+        show_every: optimiser steps between looks at four prompts, the same ones from the same noise; 0 keeps none.
     """
 
     seed: int = 0

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch.distributed.tensor import DTensor
 
-from alignment.gallery import Gallery
+from alignment.gallery import gallery_of
 from alignment.lookout import LOOK, Lookout
 from alignment.online import Online
 from alignment.policy import InBatches, Learner, trained
@@ -16,6 +16,7 @@ from alignment.student import Student, Written, student_of
 from alignment.task import Task
 from alignment.trackers import Trackers
 from models.fit import Progress, fit
+from models.gallery import glimpses
 from models.journal import JOURNAL, Journal, curves
 from models.launch import first_process
 from palate.records import Run, content_hash
@@ -121,12 +122,14 @@ class Setup:
         """
         folder.mkdir(parents=True, exist_ok=True)
         trackers = Trackers(self.recipe.trackers if first_process() else (), folder, self._told())
-        gallery = Gallery(self.objective, self.recipe.show_every, self.student.fps, folder, trackers)
+        told = self.recipe
+        gallery = gallery_of(self.objective, told.show_every, told.fit.steps - 1, self.student.fps, folder, trackers)
         journal, lookout = Journal(folder / JOURNAL), self._lookout(folder)
 
         def watch(progress: Progress) -> None:
-            for watcher in (journal, trackers, gallery) if first_process() else ():
+            for watcher in (journal, trackers) if first_process() else ():
                 watcher(progress)
+            gallery(progress)
             lookout(progress)
 
         try:
@@ -179,5 +182,5 @@ def reinforce(store: Store, setup: Setup, folder: Path) -> Written:
             parents=(setup.student.checkpoint,),
             outputs=written.checkpoints,
         )
-        store.add([run, *curves(folder / JOURNAL, run)])
+        store.add([run, *curves(folder / JOURNAL, run), *glimpses(folder, run, store.media)])
     return written

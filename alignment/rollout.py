@@ -150,10 +150,11 @@ class Drawing:
         prompts: Sequence[str],
         conditions: Conditions,
         chances: Sequence[torch.Generator],
-        scoring: Scoring,
+        scoring: Scoring | None,
         seen: Callable[[Clips], None] = lambda _: None,
     ) -> list[Block]:
-        """A group for each prompt; `chances` has a generator for each. Scores are asked for block by block.
+        """A group for each prompt; `chances` has a generator for each. Scores are asked for block by block, of
+        `scoring` where it is given.
 
         `seen` is told the clips of each block.
         """
@@ -163,7 +164,8 @@ class Drawing:
             block = self._block(conditions[places], [chances[place] for place in at])
             asked = [prompts[place] for place in at for _ in range(self.settings.group)]
             clips = self.policy.clips(block.latents)
-            scoring.ask(asked, clips)
+            if scoring:
+                scoring.ask(asked, clips)
             seen(clips)
             found.append(block)
         return found

@@ -7,13 +7,14 @@ import torch
 
 from alignment.algorithms.dpo import DpoSettings, FlowDpo
 from alignment.pairs import read_pairs
-from models.fit import FitSettings, fit
+from models.fit import FitSettings, Progress, fit
+from models.gallery import SHOWN, gallery_of, glimpses
 from models.generator import Generator
 from models.journal import JOURNAL, Journal, curves
 from models.weights import device_of
 from palate.config import Settings
 from palate.digest import digest
-from palate.records import Preference, Run, content_hash
+from palate.records import Case, Preference, Run, content_hash
 from palate.store import Store
 from palate.version import code_version
 
@@ -24,6 +25,7 @@ class DpoRecipe(Settings):
     seed: int = 0
     device: str = "cpu"
     dpo: DpoSettings = DpoSettings()
+    show_every: int = 50  # steps between looks at four prompts (models/gallery.py), of those watched; 0 keeps none
     fit: FitSettings = FitSettings(steps=240, lr=4e-4, warmup=20, ema=0.95, save_every=50)
 
 
@@ -40,9 +42,16 @@ def align_dpo(
     objective = FlowDpo(generator.network, reference.network, pairs, recipe.dpo, recipe.seed)
     told = recipe.model_dump(mode="json")
     learned = digest(one.id for one in preferences)
-    identity = content_hash([told, reference.checkpoint, learned])
+    identity = content_hash([recipe.model_dump(mode="json", exclude={"show_every"}), reference.checkpoint, learned])
     journal = Journal(folder / JOURNAL)
-    fit(generator.network, objective, recipe.fit, folder / "state.pt", identity, "align dpo", journal)
+    shown = store.select(Case, id=sorted({one.case for one in preferences})[:SHOWN])
+    gallery = gallery_of(generator, [one.prompt for one in shown], folder, recipe.show_every, recipe.fit.steps - 1)
+
+    def watch(progress: Progress) -> None:
+        journal(progress)
+        gallery(progress)
+
+    fit(generator.network, objective, recipe.fit, folder / "state.pt", identity, "align dpo", watch)
     aligned = Generator(
         generator.network.eval(),
         generator.codec,
@@ -62,7 +71,7 @@ def align_dpo(
         parents=parents,
         outputs=(aligned.checkpoint,),
     )
-    store.add([run, *curves(folder / JOURNAL, run)])
+    store.add([run, *curves(folder / JOURNAL, run), *glimpses(folder, run, store.media)])
     return aligned
 
 

@@ -4,9 +4,7 @@ Answers are -1, 0, 1 (bad, same, good), from the candidate's side; `side` turns 
 removes a vote: a verdict about a person is a number between 0 and 1 that votes may be weighed with, and its reason;
 `reconsidered` counts good / same / bad again with these weights.
 
-A person's reliability comes from Dawid and Skene (1979): every comparison has a true answer and every person a
-confusion matrix, both estimated by expectation maximisation from the votes alone. crowd-kit does it too, over
-transformers and scikit-learn that nothing else here needs; the tests check that its answer is ours.
+A person's reliability comes from Dawid and Skene (palate/stats/reliability.py).
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -17,20 +15,18 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 from scipy import stats
-from scipy.special import softmax
 
 from palate.config import Settings
 from palate.errors import DataError
 from palate.gsb import Contest, compares, contests
 from palate.records import OVERALL, UNKNOWN_ANNOTATOR, Axis, Comparison, Estimate, Judgement, Side, Verdict
 from palate.stats.agreement import alpha, count_table
+from palate.stats.reliability import KINDS, reliabilities
 from palate.votes import Votes
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int_]
 Advice = Literal["keep", "weigh down", "ask again", "leave out"]
-
-KINDS = 3  # bad, same, good
 
 _OUTCOME = {Verdict.BAD: -1, Verdict.SAME: 0, Verdict.GOOD: 1}
 _SIDE = {Side.LEFT: 1, Side.RIGHT: -1, None: 0}
@@ -98,57 +94,6 @@ class Annotator:
     reason: str
 
 
-@dataclass(frozen=True)
-class Skill:
-    """A fitted Dawid-Skene model.
-
-    Attributes:
-        truth: (comparisons, 3) probability of each answer.
-        confusion: (annotators, 3, 3) probability of each answer given for each true one.
-        share: (3,) how frequent each true answer is.
-    """
-
-    truth: Floats
-    confusion: Floats
-    share: Floats
-
-
-def dawid_skene(unit: Ints, person: Ints, answer: Ints, smoothing: float = 0.0, rounds: int = 200) -> Skill:
-    """Expectation maximisation from majorities (Dawid and Skene 1979, JRSS C 28).
-
-    Args:
-        unit, person: (n,) codes from 0.
-        answer: (n,) of 0, 1, 2.
-        smoothing: votes added to each cell of a confusion matrix; 0 is maximum likelihood.
-
-    Raises:
-        DataError: there are no votes.
-    """
-    if not len(answer):
-        raise DataError("there are no votes", "pull some, or choose another study or axis")
-    units, people = unit.max() + 1, person.max() + 1
-    truth = np.zeros((units, KINDS))
-    np.add.at(truth, (unit, answer), 1.0)
-    truth /= truth.sum(1, keepdims=True)
-    confusion, share = np.zeros((people, KINDS, KINDS)), np.zeros(KINDS)
-    for _ in range(rounds):
-        confusion = np.full((people, KINDS, KINDS), smoothing)
-        for given in range(KINDS):
-            at = answer == given
-            np.add.at(confusion[:, :, given], person[at], truth[unit[at]])
-        confusion /= np.maximum(confusion.sum(2, keepdims=True), 1e-300)
-        share = truth.mean(0)
-        score = np.tile(np.log(np.maximum(share, 1e-300)), (units, 1))
-        np.add.at(score, unit, np.log(np.maximum(confusion[person, :, answer], 1e-300)))
-        after = np.exp(score - score.max(1, keepdims=True))
-        after /= after.sum(1, keepdims=True)
-        moved = np.abs(after - truth).max()
-        truth = after
-        if moved < 1e-6:
-            break
-    return Skill(truth, confusion, share)
-
-
 def answers(
     comparisons: Mapping[str, Comparison], judgements: Iterable[Judgement], lengths: Mapping[str, float], axis: Axis
 ) -> Answers:
@@ -201,18 +146,12 @@ def table(answers: Answers, rule: Rule) -> list[Annotator]:
     """
     normal = ~answers.gold
     unit, person = (np.unique(labels, return_inverse=True)[1] for labels in (answers.pair, answers.annotator))
-    score, confusion = np.zeros((unit.max() + 1, KINDS)), np.ones((person.max() + 1, KINDS, KINDS))
-    if normal.any():  # gold may hold pairs and people of its own
-        units, unit_code = np.unique(unit[normal], return_inverse=True)
-        people, person_code = np.unique(person[normal], return_inverse=True)
-        skill = dawid_skene(unit_code, person_code, answers.outcome[normal] + 1, rule.smoothing)
-        score[units], confusion[people] = np.log(np.maximum(skill.truth, 1e-12)), skill.confusion
+    names = np.unique(answers.annotator)
+    trusted = reliabilities(unit[normal], person[normal], answers.outcome[normal], len(names), rule.smoothing)
     rows = []
-    for code, name in enumerate(np.unique(answers.annotator)):
+    for code, name in enumerate(names):
         own = np.flatnonzero(person == code)
-        judged = own[normal[own]]
-        others = score[unit[judged]] - np.log(np.maximum(confusion[code, :, answers.outcome[judged] + 1], 1e-12))
-        rows.append(_judged(_measured(answers, str(name), own, judged, unit, person, others), rule))
+        rows.append(_judged(_measured(answers, str(name), own, own[normal[own]], unit, person, trusted[code]), rule))
     return rows
 
 
@@ -252,7 +191,7 @@ def reconsidered(votes: Votes, rows: Sequence[Annotator]) -> list[tuple[Contest,
 
 
 def _measured(
-    answers: Answers, name: str, own: Ints, judged: Ints, unit: Ints, person: Ints, others: Floats
+    answers: Answers, name: str, own: Ints, judged: Ints, unit: Ints, person: Ints, trusted: Estimate
 ) -> Annotator:
     outcome, sided = answers.outcome[own], answers.side[own] * answers.outcome[own]
     known, decided = answers.gold[own], sided != 0
@@ -268,7 +207,7 @@ def _measured(
         consistency=_share(_again(answers, own), "nothing was shown twice"),
         agreement=_share(_as_most(answers, judged, unit, person), "nobody else answered the same comparisons"),
         pace=float(np.nanmedian(pace)) if np.isfinite(pace).any() else None,
-        reliability=_reliability(others, answers.outcome[judged]),
+        reliability=trusted,
         weight=1.0,
         advice="keep",
         reason="",
@@ -322,23 +261,3 @@ def _as_most(answers: Answers, judged: Ints, unit: Ints, person: Ints) -> NDArra
     counts -= np.bincount(unit[mine], minlength=shape)
     shared = judged[counts[unit[judged]] > 0]
     return np.sign(sums[unit[shared]]) == answers.outcome[shared]
-
-
-def _reliability(others: Floats, given: Ints, level: float = 0.95) -> Estimate:
-    """How far a person's answers follow the others' truth: the correlation of the two, 0 for guessing.
-
-    Args:
-        others: (n, 3) log-probability of each answer, up to a constant, with the person's own vote taken out.
-        given: (n,) of -1, 0, 1.
-    """
-    truth = softmax(others, axis=1) @ np.array([-1.0, 0.0, 1.0])
-    n, method = len(given), "correlation with the others' Dawid-Skene truth, Fisher's z"
-    flat = n < 4 or np.ptp(truth) < 1e-9 or np.ptp(given) == 0
-    if flat:
-        note = "fewer than 4 votes" if n < 4 else "every answer is the same"
-        return Estimate(value=None, low=None, high=None, n=n, level=level, method=method, note=note)
-    value = float(np.corrcoef(truth, given)[0, 1])
-    half = float(stats.norm.ppf((1 + level) / 2)) / np.sqrt(n - 3)
-    middle = np.arctanh(np.clip(value, -0.999999, 0.999999))
-    low, high = float(np.tanh(middle - half)), float(np.tanh(middle + half))
-    return Estimate(value=value, low=low, high=high, n=n, level=level, method=method)

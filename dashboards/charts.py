@@ -68,6 +68,7 @@ def whiskers(
     """A point and its interval in each row, in the order of `table`, which has the row's name and `spread`'s three
     columns of `value`."""
     table = table.rename(columns={value: "value", f"{value} low": "low", f"{value} high": "high"})
+    table = table[[row, "value", "low", "high"]]
     y = alt.Y(f"{row}:N", sort=None, title=None, axis=alt.Axis(labelLimit=140))
     axis, scale = alt.Axis(format=format, tickCount=6), alt.Scale(zero=False, nice=True)
     tips = [
@@ -112,22 +113,26 @@ def heat(
     table: pd.DataFrame, row: str, column: str, value: str, label: str, title: str, format: str, middle: float | None
 ) -> Chart:
     """Cells with their label written in them; diverging around `middle` where there is one."""
-    largest = max(
-        np.nan_to_num(np.abs(table[value].to_numpy(float) - (middle or 0))).max(), 1e-9 if middle is None else LEAST
-    )
-    if middle is None:
-        scale = alt.Scale(scheme="blues", domainMin=0)
-        dark = f"datum['{value}'] > {0.55 * largest}"
-    else:
+    away = np.abs(table[value].to_numpy(float) - (middle or 0))
+    largest = max(np.nan_to_num(away).max(), 1e-9)
+    lettering = 0.65 if middle is None else 0.85  # of the full colour, from where white is easier to read on it
+    if middle is not None:  # in steps, so that a colour mostly means the same whatever the filter
+        largest = LEAST * np.ceil(largest / LEAST)
         scale = alt.Scale(domain=[middle - largest, middle, middle + largest], range=[VERMILLION, "#F2F2F2", BLUE])
-        dark = f"abs(datum['{value}'] - {middle}) > {0.6 * largest}"
+    else:
+        scale = alt.Scale(scheme="blues", domainMin=0)
     rows, columns = (list(dict.fromkeys(table[name])) for name in (row, column))
-    y = alt.Y(f"{row}:N", title=None, axis=alt.Axis(labelLimit=140), sort=rows)
+    if set(rows) == set(columns):  # systems against each other: one order both ways
+        columns = rows
+    table = table[[row, column, value, label]].assign(
+        down=table[row].map(rows.index), along=table[column].map(columns.index), dark=away > lettering * largest
+    )
+    y = alt.Y(f"{row}:N", title=None, axis=alt.Axis(labelLimit=140), sort=alt.EncodingSortField("down", op="min"))
     x = alt.X(
         f"{column}:N",
         title=None,
         axis=alt.Axis(labelAngle=-35, orient="top", labelLimit=110, labelOverlap=False),
-        sort=rows if set(rows) == set(columns) else columns,  # systems against each other: one order both ways
+        sort=alt.EncodingSortField("along", op="min"),
     )
     base = alt.Chart()
     cells = base.mark_rect(stroke="white").encode(
@@ -142,7 +147,7 @@ def heat(
         ],
     )
     words = base.mark_text(fontSize=11, lineBreak="\n", dy=-6 if table[label].str.contains("\n").any() else 0).encode(
-        x=x, y=y, text=alt.Text(f"{label}:N"), color=_lettering(dark)
+        x=x, y=y, text=alt.Text(f"{label}:N"), color=_lettering("datum.dark")
     )
     slanted = 3.2 * min(table[column].astype(str).str.len().max(), 20)  # pixels that the names over the columns take
     return alt.layer(cells, words, data=table, height=CELL * len(set(table[row])) + 175 + int(slanted))

@@ -16,6 +16,7 @@ MADE_UP = Remark("SIMULATED votes: made up by a program. No person gave any of w
 class Choice:
     """Votes of one kind, in one study or in all."""
 
+    reader: Reader
     snapshot: Snapshot
     simulated: bool
     study: str | None
@@ -29,18 +30,29 @@ class Choice:
     ) -> Mask:
         return self.snapshot.chosen(self.simulated, self.study, axis, systems, among, ordinary)
 
+    def pairs(self, axis: str | None = None) -> dict[tuple[str, str], int]:
+        """Those of `Snapshot.pairs` for all its systems."""
+        return self.reader.once(("pairs", self.key, axis), lambda: self.snapshot.pairs(self.verdicts(axis)))
+
+    def axes(self, systems: Sequence[str] = (), ordinary: bool = True) -> list[str]:
+        """Those of `Snapshot.axes`."""
+        key = ("axes", self.key, tuple(systems), ordinary)
+        return self.reader.once(key, lambda: self.snapshot.axes(self.verdicts(systems=systems, ordinary=ordinary)))
+
 
 def votes(reader: Reader, ask: Ask) -> Choice | None:
     """Whose votes and of which study; None where there are none. People's are never shown with a program's."""
     snapshot = reader.snapshot()
-    kinds = ["SIMULATED" if simulated else "people" for simulated in snapshot.kinds()]
+    found = reader.once("kinds", snapshot.kinds)
+    kinds = ["SIMULATED" if simulated else "people" for simulated in found]
     if not kinds:
         return None
     simulated = (
         ask.one("votes", "Votes", kinds, "People's votes and a program's are never counted together.") != "people"
     )
-    study = ask.one("study", "Study", [ALL, *snapshot.studies(simulated)])
-    return Choice(snapshot, simulated, None if study == ALL else study)
+    studies = reader.once(("studies", simulated), lambda: snapshot.studies(simulated))
+    study = ask.one("study", "Study", [ALL, *studies])
+    return Choice(reader, snapshot, simulated, None if study == ALL else study)
 
 
 def opening(choice: Choice | None) -> Iterator[Item]:
@@ -57,7 +69,7 @@ def pair(choice: Choice, ask: Ask) -> tuple[str, str] | None:
     Candidates first, in the order of their names and not of their votes: what is shown unasked is left out of the URL,
     and must not become another pair when votes arrive.
     """
-    met = choice.snapshot.pairs(choice.verdicts())
+    met = choice.pairs()
     if not met:
         return None
     candidates, baselines = ({names[side] for names in met} for side in (0, 1))

@@ -17,6 +17,7 @@ from dashboards import queries
 from dashboards.queries import utc
 from palate.digest import hashes
 from palate.records import Verdict
+from palate.stats.estimate import distinct
 from palate.store import Store
 from palate.votes import Codes, Labels, Votes, alphabetical
 
@@ -214,7 +215,8 @@ class Snapshot:
         chosen = self.judgement["simulated"] == simulated
         study = self.comparison["study"][self.judgement["comparison"][chosen]]
         last = np.full(len(self.words["study"]), -np.inf)
-        np.maximum.at(last, study, self.judgement["time"][chosen])
+        newest_last = np.argsort(self.judgement["time"][chosen], kind="stable")
+        last[study[newest_last]] = self.judgement["time"][chosen][newest_last]  # of several the last one stays
         return [str(self.words["study"][at]) for at in np.argsort(-last, kind="stable") if last[at] > -np.inf]
 
     def chosen(
@@ -255,9 +257,11 @@ class Snapshot:
 
     def pairs(self, kept: Mask) -> dict[tuple[str, str], int]:
         """Systems that met -> verdicts, the most first; each pair from the side that stood as candidate more often."""
-        at, size = self.comparison_of[kept], len(self.words["system"])
-        candidate, baseline = (column[at].astype(np.int64) for column in self.systems)
-        both, counts = np.unique(candidate * size + baseline, return_counts=True)
+        size = len(self.words["system"])
+        votes = np.bincount(self.comparison_of[kept], minlength=len(self.comparison["study"]))
+        candidate, baseline = (column.astype(np.int64) for column in self.systems)
+        both, pair = distinct((candidate * size + baseline)[votes > 0])
+        counts = np.bincount(pair, votes[votes > 0], len(both)).astype(int)
         names, met = self.words["system"], dict(zip(both.tolist(), counts.tolist()))
         found: dict[tuple[str, str], int] = {}
         for key, count in met.items():

@@ -90,6 +90,13 @@ def curves(store: Store, runs: Sequence[str]) -> list[Found]:
     return list(store.read(wanted.where(table.c.run.in_(runs)).order_by(table.c.metric, table.c.run)))
 
 
+def glimpses(store: Store, run: str) -> list[Found]:
+    """Rows of (place, step, prompt, media) of a run, in that order."""
+    table = TABLES["glimpse"]
+    wanted = select(table.c.place, table.c.step, table.c.prompt, table.c.media).where(table.c.run == run)
+    return list(store.read(wanted.order_by(table.c.place, table.c.step)))
+
+
 def figures(store: Store, most: int) -> list[Found]:
     """Rows of (id, recorded_at, name, estimate, selection, simulated) of the newest figures."""
     table = TABLES["figure"]

@@ -4,6 +4,8 @@ import io
 from collections.abc import Callable, Sequence
 from typing import Any, assert_never
 
+import altair as alt
+import pandas as pd
 import streamlit as st
 from altair.utils.schemapi import debug_mode
 from streamlit.delta_generator import DeltaGenerator
@@ -39,6 +41,7 @@ class Widgets:
             float(least),
             float(most),
             float(default),
+            format="%g",
             key=key,
             bind="query-params",
             help=help or None,
@@ -117,13 +120,31 @@ def _exhibit(one: Exhibit) -> None:
     st.subheader(f"{badge}{_escaped(one.title)}", anchor=one.key)
     for number, chart in enumerate(one.charts):
         described = f"{'Simulated votes. ' if one.simulated else ''}{one.title}. The table under it has the numbers."
-        st.vega_lite_chart(spec=_drawn(marked(chart, one.simulated)), key=f"{one.key}-{number}", alt=described)
+        spec = _drawn(marked(chart, one.simulated))
+        st.vega_lite_chart(spec=spec, key=f"{one.key}-{number}", alt=described)
     if one.charts:
-        with st.expander(f"Data: {len(one.table):,} rows", expanded=one.open):
-            _table(one)
+        _behind(one)
     else:
         _table(one)
     st.caption(_escaped(one.says))
+    if not one.charts:
+        _files(one)
+
+
+@st.fragment
+def _behind(one: Exhibit) -> None:
+    """The data of charts and all of it as files, sent once somebody opens the drawer: most of a page's bytes, and of
+    the time a browser takes for it, would otherwise be for tables that nobody looks at."""
+    files = "CSV, PNG" if len(one.charts) == 1 else "CSV, PNGs"
+    label = f"Data: {len(one.table):,} rows, {files}"
+    drawer = st.expander(label, expanded=one.open, key=f"data-{one.key}", on_change="rerun")
+    if drawer.open:
+        with drawer:
+            _table(one)
+            _files(one)
+
+
+def _files(one: Exhibit) -> None:
     with st.container(horizontal=True):
         st.download_button(
             "CSV", lambda: one.csv, f"{one.file}.csv", "text/csv", key=f"csv-{one.key}", on_click="ignore"
@@ -137,8 +158,26 @@ def _exhibit(one: Exhibit) -> None:
 
 def _drawn(chart: Chart) -> dict[str, Any]:
     """What the browser draws, unchecked: `st.altair_chart` checks it, for longer than it takes to make. The size that
-    altair adds is for a chart outside a page."""
-    return {key: value for key, value in chart.to_dict(validate=False).items() if key != "config"}
+    altair adds is for a chart outside a page.
+
+    Tables go beside the drawing and under names of their own: where a filter changes the numbers alone, the browser
+    keeps the chart and puts the new ones in, which takes it a fraction of drawing another.
+    """
+    tables: dict[str, pd.DataFrame] = {}
+    spec = _without(chart, tables).to_dict(validate=False)
+    kept = {key: value for key, value in spec.items() if key != "config"}
+    return {**kept, "datasets": {**spec.get("datasets", {}), **tables}}
+
+
+def _without(chart: Chart, tables: dict[str, pd.DataFrame]) -> Chart:
+    """The chart with names in place of its tables, which are put into `tables`."""
+    bare = chart.copy(deep=False)
+    if isinstance(chart.data, pd.DataFrame):
+        name = f"table {len(tables)}"
+        tables[name], bare.data = chart.data, alt.NamedData(name)
+    if isinstance(chart, alt.LayerChart):
+        bare.layer = [_without(one, tables) for one in chart.layer]  # type: ignore[assignment]
+    return bare
 
 
 def _table(one: Exhibit) -> None:

@@ -23,6 +23,7 @@ def model() -> None:
 @settings_options
 def pretrain(store: str, as_json: bool, out: Path, recipe: Path | None, overrides: tuple[str, ...]) -> None:
     """Train the shapes generator; run it again to go on after a stop."""
+    from models.gallery import glimpses
     from models.journal import JOURNAL, curves
     from models.pretrain import PretrainRecipe, pretrain
     from palate.config import load
@@ -39,7 +40,7 @@ def pretrain(store: str, as_json: bool, out: Path, recipe: Path | None, override
         run = Run(
             task="model pretrain", recipe=told, code=code_version(), seed=settings.seed, parents=parents, outputs=made
         )
-        record.add([run, *curves(out / JOURNAL, run)])
+        record.add([run, *curves(out / JOURNAL, run), *glimpses(out, run, record.media)])
     path = out / "generator.safetensors"
     report(
         as_json,

@@ -22,8 +22,9 @@ from models import flow
 from models.codec import PatchCodec
 from models.conditions import tokens
 from models.dit import Gelu, VideoTransformer, Words
-from models.fit import FitSettings, fit
+from models.fit import FitSettings, Progress, fit
 from models.flavours import FLAVOURS, Flavour, network_shape
+from models.gallery import SHOWN, gallery_of
 from models.generator import Generator
 from models.journal import JOURNAL, Journal
 from models.weights import SHIPPED, Card, device_of
@@ -52,6 +53,7 @@ class PretrainRecipe(Settings):
     device: str = "auto"
     precision: Literal["float32", "tf32", "bfloat16"] = "float32"
     preload: bool = False
+    show_every: int = 500  # steps between looks at four prompts (models/gallery.py), of those watched; 0 keeps none
     compile: bool = False  # 1.4x faster on a CPU after a minute of compiling; needs a C++ compiler
     fit: FitSettings = FitSettings(steps=9_000, lr=2e-3, ema=0.999, optimiser="muon")
 
@@ -77,7 +79,15 @@ def pretrain(recipe: PretrainRecipe, folder: Path) -> Generator:
     objective = Denoising(torch.compile(network) if recipe.compile else network, data, recipe)
     told = recipe.model_dump(mode="json")
     journal = Journal(folder / JOURNAL)
-    fit(network, objective, recipe.fit, folder / "state.pt", content_hash([told, origin]), "pretrain", journal)
+    shown = [_caption(recipe, place) for place in range(SHOWN)]
+    gallery = gallery_of(Generator(network, codec, {}), shown, folder, recipe.show_every, recipe.fit.steps - 1)
+
+    def watch(progress: Progress) -> None:
+        journal(progress)
+        gallery(progress)
+
+    identity = content_hash([recipe.model_dump(mode="json", exclude={"show_every"}), origin])
+    fit(network, objective, recipe.fit, folder / "state.pt", identity, "pretrain", watch)
     card: Card = {
         "trained": "on rendered captions of the shapes world (train split)",
         "recipe": told,
@@ -87,6 +97,11 @@ def pretrain(recipe: PretrainRecipe, folder: Path) -> Generator:
     generator = Generator(network.eval(), codec, card)
     generator.save(folder / "generator.safetensors")
     return generator
+
+
+def _caption(recipe: PretrainRecipe, place: int) -> str:
+    """One that is looked at while training: of the train split, since held-out ones are for examinations."""
+    return str(shapes.draw_scene(np.random.default_rng([recipe.data_seed, place, 0]), "train", recipe.families))
 
 
 def fit_codec(flavour: Flavour, seed: int, families: Families = shapes.FAMILIES) -> PatchCodec:

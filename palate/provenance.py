@@ -13,6 +13,7 @@ from palate.records import (
     Comparison,
     Curve,
     Figure,
+    Glimpse,
     Judgement,
     Preference,
     Record,
@@ -272,6 +273,8 @@ def _line(record: Record) -> str:
             said = f"{record.task}, seed {record.seed}, code {record.code}, recipe {recipe}"
         case Curve():
             said = f"{record.metric} of {record.run}, {len(record.steps)} steps to {record.steps[-1]}"
+        case Glimpse():
+            said = f"{record.prompt!r} at step {record.step} of {record.run}, {record.media}"
         case _:
             said = ""
     return f"{record.id} {said}"

@@ -238,6 +238,19 @@ class Curve(Record):
         return self
 
 
+class Glimpse(Record):
+    """What a run drew while it learned. Those of one place began from the same prompt and the same noise at each step,
+    where the run kept to that."""
+
+    kind: ClassVar[str] = "glimpse"
+
+    run: RecordId
+    step: int = Field(ge=0)
+    place: int = Field(ge=0)
+    prompt: Prompt
+    media: MediaName
+
+
 class Figure(Record):
     """A number somebody was shown, and exactly which rows it was computed from."""
 
@@ -253,5 +266,6 @@ class Figure(Record):
 
 
 RECORDS: dict[str, type[Record]] = {
-    record.kind: record for record in (Case, Sample, Comparison, Judgement, Preference, Score, Run, Curve, Figure)
+    record.kind: record
+    for record in (Case, Sample, Comparison, Judgement, Preference, Score, Run, Curve, Glimpse, Figure)
 }

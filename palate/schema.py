@@ -161,6 +161,15 @@ TABLES: dict[str, Table] = {
             Index("curve_run", "run"),
         ),
         _record(
+            "glimpse",
+            _refers("run", "run"),
+            Column("step", BigInteger, nullable=False),
+            Column("place", BigInteger, nullable=False),
+            _text("prompt"),
+            _text("media"),
+            Index("glimpse_run", "run"),
+        ),
+        _record(
             "figure",
             _text("name"),
             _nested("estimate"),
@@ -203,10 +212,15 @@ def _curves(connection: Connection) -> None:
     TABLES["curve"].create(connection, checkfirst=True)  # a new store has it from the first migration
 
 
+def _glimpses(connection: Connection) -> None:
+    TABLES["glimpse"].create(connection, checkfirst=True)
+
+
 # In order. A migration that has been released is never changed: a new one is added.
 MIGRATIONS = (
     Migration(1, "a table for every kind of record", METADATA.create_all),
     Migration(2, "what runs report while they learn", _curves),
+    Migration(3, "what runs draw while they learn", _glimpses),
 )
 
 _ADVISORY_LOCK = 0x50414C415445  # "PALATE"

@@ -10,6 +10,7 @@ from palate.records import (
     Curve,
     Estimate,
     Figure,
+    Glimpse,
     Judgement,
     Preference,
     Record,
@@ -140,6 +141,17 @@ def curves(run: str) -> st.SearchStrategy[Curve]:
     )
 
 
+def glimpses(run: str) -> st.SearchStrategy[Glimpse]:
+    return st.builds(
+        Glimpse,
+        run=st.just(run),
+        step=st.integers(0, 2**53),
+        place=st.integers(0, 9),
+        prompt=names,
+        media=hashes.map(lambda sha: f"{sha}.mp4"),
+    )
+
+
 figures = st.builds(
     Figure,
     name=names,
@@ -163,7 +175,7 @@ def worlds(draw: st.DrawFn) -> list[Record]:
     second = draw(judgements(shown.id, supersedes=first.id))
     liked = draw(preferences(case.id, one.id, other.id, [second.id]))
     run = draw(runs)
-    learned = [run, draw(curves(run.id)), draw(figures)]
+    learned = [run, draw(curves(run.id)), draw(glimpses(run.id)), draw(figures)]
     everything = [case, one, other, shown, first, second, liked, draw(scores(one.id)), *learned]
     return draw(st.permutations(everything))
 

@@ -237,6 +237,6 @@ def test_metrics_and_samples_go_to_tensorboard_and_to_the_folder(base: Path, tmp
     seen.Reload()
     losses = [line["loss"] for line in read(tmp_path / "run" / "metrics.jsonl")]
     assert [event.value for event in seen.Scalars("loss")] == pytest.approx(losses)
-    assert {event.step for name in seen.Tags()["images"] for event in seen.Images(name)} == {0, 4}
+    assert {event.step for name in seen.Tags()["images"] for event in seen.Images(name)} == {0, 4, 5}
     shown = sorted(str(path.relative_to(tmp_path / "run" / "samples")) for path in (tmp_path / "run").rglob("*.mp4"))
-    assert shown == [f"step-00000{step}/{place}.mp4" for step in (0, 4) for place in range(3)]
+    assert shown == [f"step-00000{step}/{place}.mp4" for step in (0, 4, 5) for place in range(4)]

@@ -12,11 +12,12 @@ from click.testing import CliRunner
 from scipy.special import softmax
 
 from annotation.cli import annotate
-from annotation.quality import Answers, Rule, alphas, dawid_skene, table, weights
+from annotation.quality import Answers, Rule, alphas, table, weights
 from annotation.simulate import rao_kupper
 from palate.errors import DataError
 from palate.provenance import as_text, walk
 from palate.records import Case, Comparison, Judgement, Record, Sample, Side, Verdict
+from palate.stats.reliability import dawid_skene
 from palate.stats.wins import Form, pooled, value_and_deviation, weighted
 from palate.store import Store
 

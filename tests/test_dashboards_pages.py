@@ -14,14 +14,17 @@ from dashboard_records import judged, partial, scaling_csv
 from scipy.stats import binomtest
 from streamlit.testing.v1 import AppTest
 
+from annotation.quality import Rule, answers
+from annotation.quality import table as quality
 from dashboards.cli import dash
-from dashboards.exhibit import Card, Exhibit, Item, Missing, Remark
+from dashboards.exhibit import Card, Clips, Exhibit, Item, Missing, Remark
 from dashboards.export import Given, report
 from dashboards.reader import Reader
+from dashboards.show import _drawn
 from dashboards.views import PAGES, scaling
 from palate.errors import ConfigError
 from palate.gsb import contests
-from palate.records import Curve, Estimate, Run
+from palate.records import Comparison, Curve, Estimate, Glimpse, Judgement, Run
 from palate.stats.wins import Form
 from palate.store import Store
 from palate.trained import Trained
@@ -209,6 +212,12 @@ def test_annotators_are_counted_and_their_shares_have_intervals(records: dict[st
         side = np.where(own.verdict == "good", own.candidate_side == "left", own.candidate_side == "right")
         decided = side[own.verdict != "same"]
         assert row["left p"] == pytest.approx(binomtest(int(decided.sum()), len(decided)).pvalue)
+    with Store(records["people"]) as store:
+        asked = {one.id: one for one in store.select(Comparison)}
+        told = quality(answers(asked, store.select(Judgement), {}, "overall"), Rule())
+    assert table["reliability"].tolist() == pytest.approx([one.reliability.value for one in told])
+    assert table["reliability low"].tolist() == pytest.approx([one.reliability.low for one in told])
+    assert table["reliability n"].tolist() == [one.reliability.n for one in told]
     done = [one for one in items(records["people"], "Annotators") if isinstance(one, Card)]
     assert done[0].answer == "It is done"
     more = [one for one in items(records["people"], "Annotators", overlap="8") if isinstance(one, Card)]
@@ -242,6 +251,41 @@ def test_curves_are_those_of_the_record(records: dict[str, str]) -> None:
     assert any(
         "loss over steps" in one.title for one in items(records["people"], "Training") if isinstance(one, Exhibit)
     )
+
+
+def test_what_a_run_drew_is_shown_in_order_of_steps_on_screen_and_in_the_report(tmp_path: Path) -> None:
+    url, runs = str(tmp_path / "r.db"), [Run(task="toy", recipe={}, code="0", seed=seed) for seed in range(3)]
+    steady, roaming, blind = runs
+    with Store(url) as store:
+        clips = [store.media.add_video(np.full((4, 32, 32, 3), 20 * n, np.uint8), 8) for n in range(10)]
+        store.add(runs)
+        for place in (1, 0):
+            for step in (100, 0, 20, 40, 60, 80, 10):
+                told = {"step": step, "place": place, "media": clips[step // 10 % 10]}
+                store.add([Glimpse(run=steady.id, prompt=f"prompt {place}", **told)])
+                store.add([Glimpse(run=roaming.id, prompt=f"prompt {place} of {step}", **told)])
+
+    def drawn(run: Run, **given: str) -> tuple[list[Clips], str]:
+        found = items(url, "Training", run=f"toy, {run.id[4:12]}", **given)
+        return [one for one in found if isinstance(one, Clips)], " ".join(
+            one.text if isinstance(one, Remark) else one.what for one in found if isinstance(one, Remark | Missing)
+        )
+
+    (shown,), said = drawn(steady)
+    assert [one.label for one in shown.clips] == ["step 0", "step 10", "step 20", "step 60", "step 80", "step 100"]
+    assert "prompt 0" in shown.title
+    assert "the same prompt from the same noise" in said
+    assert "prompt 1" in drawn(steady, glimpse="2. prompt 1")[0][0].title
+    (shown,), said = drawn(roaming)
+    assert "did not keep to one prompt" in said
+    assert [one.note for one in shown.clips][:2] == ["prompt 0 of 0", "prompt 0 of 10"]
+    shown, said = drawn(blind)
+    assert shown == []
+    assert "drew nothing while it learned" in said
+    html = report(Reader(url), ["Training"], {"run": f"toy, {steady.id[4:12]}"})
+    assert html.count("<video") == 6
+    assert html.index("<b>step 0</b>") < html.index("<b>step 100</b>")
+    assert not opened(url, "Training", run=f"toy, {steady.id[4:12]}").exception
 
 
 class Uploads(Given):
@@ -290,6 +334,27 @@ def test_every_chart_is_valid_vega_lite(records: dict[str, str]) -> None:
     for one in drawn:
         for chart in one.charts:
             chart.to_dict()  # checks it against the schema
+
+
+def test_what_the_browser_is_sent_has_every_table_that_its_chart_names(records: dict[str, str]) -> None:
+    """Tables go beside the drawing; a layer's own, such as the line at zero, must go along."""
+    named = 0
+    for title in PAGES:
+        for one in items(records["people"], title):
+            for chart in one.charts if isinstance(one, Exhibit) else ():
+                sent = _drawn(chart)
+                wanted = set(re.findall(r"'data': {'name': '([^']+)'", str({**sent, "datasets": {}})))
+                assert wanted == set(sent["datasets"])
+                named += len(wanted)
+    assert named > 12
+
+
+def test_a_filter_that_changes_only_numbers_leaves_the_drawing_as_it_is(records: dict[str, str]) -> None:
+    def drawings(axis: str) -> list[dict[str, Any]]:
+        shown = exhibit(items(records["people"], "Leaderboard", axis=axis), "ratings")
+        return [{**_drawn(chart), "datasets": None} for chart in shown.charts]
+
+    assert drawings("overall") == drawings("prompt_following")
 
 
 def test_the_report_is_one_file_that_asks_nothing_of_a_server(records: dict[str, str], tmp_path: Path) -> None:

@@ -15,8 +15,10 @@ from dashboards.choose import Choice
 from dashboards.exhibit import Ask, Card, Content, Exhibit, Remark, fine, numbers, short, spread, spread_formats, whole
 from dashboards.ledger import Ints, Mask
 from dashboards.reader import Reader
-from palate.accords import accords
+from palate.accords import Accord, accords
+from palate.records import UNKNOWN_ANNOTATOR
 from palate.stats.estimate import distinct
+from palate.stats.reliability import reliabilities
 
 TITLE = "Annotators"
 POINTS = 400  # of the burn-up: more cannot be told apart on a screen
@@ -28,7 +30,7 @@ def content(reader: Reader, ask: Ask) -> Content:
     yield from choose.opening(choice)
     if choice is None:
         return
-    axes = choice.snapshot.axes(choice.verdicts(ordinary=False))
+    axes = choice.axes(ordinary=False)
     if axes:
         axis = ask.one("axis", "Axis", axes)
         table = reader.once(("annotators", choice.key, axis), lambda: _quality(choice, axis))
@@ -37,14 +39,18 @@ def content(reader: Reader, ask: Ask) -> Content:
             f"Annotators on {axis}",
             "Shares with 95% Wilson intervals, n behind each. gold: known answers given. left: the left side among "
             "decided verdicts; "
-            "p of favouring no side. same: share of `same`. repeat: repeats answered as before. as others: the sign of "
-            "the "
-            "others' sum on the same comparison. Each is a question to ask of a person, not a judgement of one; "
-            "`palate annotate quality` weighs them. A share that nobody has an n for is left out.",
+            "p of favouring no side. same: share of “same”. repeat: repeats answered as before. as others: the sign of "
+            "the others' sum on the same comparison. reliability: correlation of the answers with what Dawid and "
+            "Skene's model of the others' answers holds true, 0 for guessing, interval by Fisher's z. Each is a "
+            "question to ask of a person, not a judgement of one; "
+            "palate annotate quality weighs them. A share that nobody has an n for is left out.",
             table,
             {
                 **{k: v for name in _SHARES for k, v in spread_formats(name, fine).items()},
-                **dict.fromkeys(("judgements", "verdicts", "skips", *(f"{name} n" for name in _SHARES)), whole),
+                **dict.fromkeys(
+                    ("judgements", "verdicts", "skips", *(f"{name} n" for name in (*_SHARES, "reliability"))), whole
+                ),
+                **spread_formats("reliability", short),
                 "left p": short,
                 "median seconds": short,
             },
@@ -64,6 +70,7 @@ def _quality(choice: Choice, axis: str) -> pd.DataFrame:
     at, judgement, outcome = snapshot.comparison_of[kept], snapshot.verdict["judgement"][kept], snapshot.outcome[kept]
     person, people = snapshot.judgement["annotator"][judgement], len(snapshot.words["annotator"])
     comparison = snapshot.comparison
+    pair = _pairs(comparison)[at]
     sided, role = comparison["side"][at] * outcome, comparison["role"][at]
     normal = role != 1
     sums = np.bincount(at, outcome * normal, len(comparison["study"]))
@@ -78,7 +85,7 @@ def _quality(choice: Choice, axis: str) -> pd.DataFrame:
         "gold": (count((role == 1) & (outcome > 0)), count(role == 1)),
         "left": (count(sided > 0), count(sided != 0)),
         "same": (count(outcome == 0), np.bincount(person, minlength=people)),
-        "repeat": _again(person[normal], comparison, at[normal], outcome[normal], people),
+        "repeat": _again(person[normal], pair[normal], outcome[normal], people),
         "as others": (count(shared & (others == outcome)), count(shared)),
     }
     asked = (snapshot.judgement["simulated"] == choice.simulated) & snapshot.judgement["stands"]
@@ -97,6 +104,11 @@ def _quality(choice: Choice, axis: str) -> pd.DataFrame:
         },
         index=range(people),
     )
+    known = normal & (snapshot.words["annotator"] != UNKNOWN_ANNOTATOR)[person]
+    trusted = reliabilities(pair[known], person[known], outcome[known], people)
+    if any(one.value is not None for one in trusted):
+        columns = numbers([spread("reliability", one) for one in trusted])
+        table = table.assign(**columns, **{"reliability n": [one.n for one in trusted]})
     for name, (hits, n) in shares.items():
         if n.any():
             low, high = proportion_confint(hits, np.where(n, n, np.nan), method="wilson")
@@ -108,17 +120,18 @@ def _quality(choice: Choice, axis: str) -> pd.DataFrame:
     return table.loc[table["verdicts"] > 0].sort_values(by="annotator").reset_index(drop=True)
 
 
-def _again(
-    person: Ints, comparison: dict[str, NDArray[Any]], at: Ints, outcome: Ints, people: int
-) -> tuple[Ints, Ints]:
+def _pairs(comparison: dict[str, NDArray[Any]]) -> Ints:
+    """Of each comparison the two samples, as one number: a repeat shares that of its original."""
+    baselines = int(comparison["baseline"].max(initial=0)) + 1
+    return distinct(distinct(comparison["candidate"])[1] * baselines + comparison["baseline"])[1]
+
+
+def _again(person: Ints, pair: Ints, outcome: Ints, people: int) -> tuple[Ints, Ints]:
     """Of each person: answered the same, and answered twice, over pairs of samples that they were shown more than once.
 
-    Columns (n,) of verdicts; `at` are their comparisons.
+    Columns (n,) of verdicts.
     """
-    pair = distinct(
-        distinct(comparison["candidate"])[1] * (int(comparison["baseline"].max(initial=0)) + 1) + comparison["baseline"]
-    )[1]
-    asked, which = distinct(pair[at] * people + person)
+    asked, which = distinct(pair * people + person)
     times = np.bincount(which, minlength=len(asked))
     least, most = (np.bincount(which, outcome == kind, len(asked)) for kind in (-1, 1))
     same = (least == times) | (most == times) | (least + most == 0)
@@ -127,8 +140,11 @@ def _again(
 
 
 def _agreement(reader: Reader, choice: Choice) -> Content:
-    kept = choice.verdicts()
-    found = reader.once(("accords", choice.key), lambda: accords(choice.snapshot.votes(kept)) if kept.any() else [])
+    def agreed() -> list[Accord]:
+        kept = choice.verdicts()
+        return accords(choice.snapshot.votes(kept)) if kept.any() else []
+
+    found = reader.once(("accords", choice.key), agreed)
     if not found:
         yield Remark("No comparison has two votes, so nothing is known of how far people agree.")
         return
@@ -188,7 +204,12 @@ def _progress(ask: Ask, choice: Choice) -> Content:
         {"judgements": whole},
         (
             chart.encode(
-                x=alt.X("time:T", title=None, scale=alt.Scale(type="utc"), axis=alt.Axis(labelOverlap=True)),
+                x=alt.X(
+                    "time:T",
+                    title=None,
+                    scale=alt.Scale(type="utc"),
+                    axis=alt.Axis(format="%d %b %H:%M", tickCount=5, labelOverlap=True),
+                ),
                 y=alt.Y("judgements:Q", title="judgements", axis=alt.Axis(format=",.0f")),
                 tooltip=["time:T", alt.Tooltip("judgements:Q", format=",")],
             ),

@@ -135,7 +135,7 @@ def _coverage(reader: Reader) -> Exhibit:
     return Exhibit(
         "coverage",
         "Coverage",
-        "Cases of the record that a system has a sample for. Counted in full, so without an interval; `of` counts the "
+        "Cases of the record that a system has a sample for. Counted in full, so without an interval; “of” counts the "
         "cases this "
         "record knows, which may be fewer than the suite has.",
         numbers(rows, columns),

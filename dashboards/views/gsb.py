@@ -44,10 +44,9 @@ def content(reader: Reader, ask: Ask) -> Content:
         return
     candidate, _ = met
     aggregation = cast("Aggregation", ask.one("rule", "Aggregation", ["pooled", "majority"], _RULES))
-    kept = choice.verdicts(systems=met)
-    votes = choice.snapshot.votes(kept)
     key = (choice.key, met)
-    axes = choice.snapshot.axes(kept)
+    votes = reader.once(("votes", key), lambda: choice.snapshot.votes(choice.verdicts(systems=met)))
+    axes = choice.axes(met)
     pooled = reader.once(("gsb", key, "pooled"), lambda: contests(votes, "pooled", candidate))
     shown = reader.once(("gsb", key, aggregation), lambda: contests(votes, aggregation, candidate))
     axis = ask.one("axis", "Decide on axis", axes)

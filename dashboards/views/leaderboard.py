@@ -10,6 +10,7 @@ from palate.stats.wins import Form
 
 TITLE = "Leaderboard"
 PRELIMINARY = 300  # verdicts below which arenas hide a system or call it preliminary
+LADDER = 40  # systems in the chart of the ladder and in the trend's: more are a wall that nobody reads
 MATRIX = 12  # systems in the matrices unless asked otherwise: more cannot be read on a screen
 
 
@@ -18,18 +19,17 @@ def content(reader: Reader, ask: Ask) -> Content:
     yield from choose.opening(choice)
     if choice is None:
         return
-    axes = choice.snapshot.axes(choice.verdicts())
+    axes = choice.axes()
     if not axes:
         yield Remark("No two systems have met here: these comparisons are of samples of one system, or check people.")
         return
     axis = ask.one("axis", "Axis", axes)
     key = (choice.key, axis)
-    kept = choice.verdicts(axis)
-    found, missing = reader.once(("ratings", key), lambda: standings(choice.snapshot.votes(kept)))
+    found, missing = reader.once(("ratings", key), lambda: standings(choice.snapshot.votes(choice.verdicts(axis))))
     yield from (Remark(one, warning=True) for one in missing)
     if found:
         yield _ladder(found, axis, choice.simulated)
-    order = [one.system for one in found] or sorted({name for names in choice.snapshot.pairs(kept) for name in names})
+    order = [one.system for one in found] or sorted({name for names in choice.pairs(axis) for name in names})
     yield from _matrices(reader, ask, choice, axis, order)
     yield from _trend(reader, ask, choice, axis, order)
 
@@ -59,8 +59,8 @@ def _ladder(found: list[Standing], axis: str, simulated: bool) -> Exhibit:
         f"Ratings on {axis}",
         "Elo points with a mean of 1000; 100 points are odds of 64% to 36%. Ranks: below those significantly above it, "
         "each pair at 5%; "
-        f"(UB) as LMArena counts. Win rate G/(G+B) over all opponents. Fewer than {PRELIMINARY} verdicts: preliminary. "
-        "n counts verdicts, pooled. Intervals 95%: "
+        f"(UB) as LMArena counts. {_first(found)}Win rate G/(G+B) over all opponents. Fewer than "
+        f"{PRELIMINARY} verdicts: preliminary. n counts verdicts, pooled. Intervals 95%: "
         f"{found[0].elo.method}.{' ' + '; '.join(unsure) + '.' if unsure else ''}",
         table,
         {
@@ -68,10 +68,15 @@ def _ladder(found: list[Standing], axis: str, simulated: bool) -> Exhibit:
             **spread_formats("win rate", fine),
             **dict.fromkeys(("rank", "rank from", "rank to", "rank (UB)", "n", "prompts", "people"), whole),
         },
-        (charts.whiskers(table, "system", "rating", "rating (Elo), 95% interval", format=",.0f"),),
+        (charts.whiskers(table.head(LADDER), "system", "rating", "rating (Elo), 95% interval", format=",.0f"),),
         simulated,
         open=True,
     )
+
+
+def _first(found: list[Standing]) -> str:
+    """What of the ladder its chart leaves out."""
+    return f"The chart has the first {LADDER} of {len(found)}, the data all. " if len(found) > LADDER else ""
 
 
 def _matrices(reader: Reader, ask: Ask, choice: Choice, axis: str, order: list[str]) -> Content:
@@ -79,8 +84,9 @@ def _matrices(reader: Reader, ask: Ask, choice: Choice, axis: str, order: list[s
     if most > MATRIX:
         most = int(ask.number("top", "Systems in the matrices", MATRIX, 2, 40, "The first of the ladder."))
     top = order[:most]
-    kept = choice.verdicts(axis, top, among=True)
-    found = reader.once(("matrix", choice.key, axis, tuple(top)), lambda: _contests(choice, kept))
+    found = reader.once(
+        ("matrix", choice.key, axis, tuple(top)), lambda: _contests(choice, choice.verdicts(axis, top, among=True))
+    )
     if not found:
         return
     rows = [row for one in found for row in _both_ways(one)]
@@ -132,11 +138,12 @@ def _both_ways(one: Contest) -> list[dict[str, object]]:
 
 
 def _trend(reader: Reader, ask: Ask, choice: Choice, axis: str, order: list[str]) -> Content:
-    met = {name for names in choice.snapshot.pairs(choice.verdicts(axis)) for name in names}
+    met = {name for names in choice.pairs(axis) for name in names}
     debuts = {system: at for system, at in reader.debuts().items() if system in met}
     pinned = ask.one("pinned", "Pinned baseline", list(debuts))
-    kept = choice.verdicts(axis, [pinned])
-    found = reader.once(("trend", choice.key, axis, pinned), lambda: _contests(choice, kept, pinned))
+    found = reader.once(
+        ("trend", choice.key, axis, pinned), lambda: _contests(choice, choice.verdicts(axis, [pinned]), pinned)
+    )
     if not found:
         return
     place = {system: at for at, system in enumerate(debuts)}
@@ -162,7 +169,7 @@ def _trend(reader: Reader, ask: Ask, choice: Choice, axis: str, order: list[str]
         "that holds at every look; “better” and “worse” where it leaves out zero, each release by itself.",
         table,
         {**spread_formats("net", signed), **dict.fromkeys(("n", "prompts", "people"), whole)},
-        (charts.whiskers(table.tail(40), "release", "net", "net (G−B)/N, any time", 0.0),),
+        (charts.whiskers(table.tail(LADDER), "release", "net", "net (G−B)/N, any time", 0.0),),
         choice.simulated,
     )
 

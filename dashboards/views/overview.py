@@ -22,6 +22,7 @@ _LOOP = {
     "preference": ("learnt from", "palate annotate prefer"),
     "run": ("trained", "palate align dpo"),
     "curve": ("reported while training", "palate align dpo"),
+    "glimpse": ("drawn while training", "palate align dpo"),
     "figure": ("told to somebody", "palate report gsb"),
 }
 _CONTESTS = 2  # of which it is said whether to ship

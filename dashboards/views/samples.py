@@ -68,7 +68,7 @@ def content(reader: Reader, ask: Ask) -> Content:
 def _judged(choice: Choice, ask: Ask, cases: dict[str, Asked], met: tuple[str, str]) -> Listed:
     """The cases where the two met, by what was said of the candidate; returns the one to look at."""
     snapshot, candidate = choice.snapshot, met[0]
-    axis = ask.one("axis", "Axis", snapshot.axes(choice.verdicts(systems=met)))
+    axis = ask.one("axis", "Axis", choice.axes(met))
     order = ask.one("order", "Order", _ORDERS)
     kept = choice.verdicts(axis, met)
     at = snapshot.comparison_of[kept]
@@ -95,7 +95,7 @@ def _judged(choice: Choice, ask: Ask, cases: dict[str, Asked], met: tuple[str, s
     yield Exhibit(
         "cases",
         f"Cases, {order}: {candidate} against {met[1]} on {axis}",
-        f"Verdicts of one case each, from {candidate}'s side, pooled; net (G−B)/N. The first {LISTED} of "
+        f"Verdicts of one case each, from {candidate}'s side, pooled; net (G−B)/N. The first {len(places)} of "
         f"{int((n > 0).sum()):,}. "
         "A case has too few votes (n) for an interval: this list says where to look, not what is true.",
         numbers(rows),

@@ -119,7 +119,7 @@ def _curve(data: Runs, fitted: Fit) -> Exhibit:
         x=x, y=alt.Y("fitted low:Q", scale=alt.Scale(type="log", zero=False), title="loss"), y2="fitted high:Q"
     )
     seen = base.mark_point(color=charts.VERMILLION, filled=True, size=50).encode(
-        x=x, y="loss:Q", tooltip=["params", "tokens", "loss"]
+        x=x, y="loss:Q", tooltip=["params:Q", "tokens:Q", "loss:Q"]
     )
     residual = alt.Chart(table, height=160).mark_point(color=charts.BLUE, filled=True, size=50)
     return Exhibit(
@@ -180,7 +180,9 @@ def _valleys(data: Runs) -> Content:
         dict.fromkeys(table.columns, short),
         (
             points.encode(
-                x=alt.X("compute:Q", scale=log), y=alt.Y("best size:Q", scale=log), tooltip=list(table.columns)
+                x=alt.X("compute:Q", scale=log),
+                y=alt.Y("best size:Q", scale=log),
+                tooltip=[f"{name}:Q" for name in table.columns],
             ),
         ),
     )

@@ -13,6 +13,7 @@ from palate.records import Sample
 
 TITLE = "Training"
 _EACH = 2  # samples shown of a checkpoint
+_STEPS = 6  # at which a prompt is shown, evenly taken of those the run drew it at: the first and the last among them
 
 
 def content(reader: Reader, ask: Ask) -> Content:
@@ -38,6 +39,7 @@ def content(reader: Reader, ask: Ask) -> Content:
         yield _difference(names, first, other)
     else:
         yield _recipe(names[first])
+    yield from _while_learning(reader, ask, names[first])
     yield from _drawn(reader, ask, names[first])
 
 
@@ -104,6 +106,42 @@ def _flat(recipe: object, prefix: str = "") -> Iterator[tuple[str, str]]:
             yield from _flat(value, f"{prefix}.{key}" if prefix else str(key))
     else:
         yield prefix, json.dumps(recipe, ensure_ascii=False)
+
+
+def _while_learning(reader: Reader, ask: Ask, run: Any) -> Content:
+    """One prompt at the steps at which the run drew it."""
+    found = reader.once(("glimpses", run.id), lambda: queries.glimpses(reader.store, run.id), ("run", "glimpse"))
+    if not found:
+        yield Missing(
+            "This run drew nothing while it learned: it ended before that was kept, or was told show_every=0",
+            "palate align dpo --study NAME show_every=50",
+        )
+        return
+    listed = {f"{place + 1}. {prompt[:70]}": place for place, _, prompt, _ in reversed(found)}
+    names = sorted(listed, key=lambda name: listed[name])
+    place = listed[ask.one("glimpse", "Prompt while learning", names)]
+    mine = [one for one in found if one.place == place]
+    few = [
+        mine[round(at * (len(mine) - 1) / max(min(len(mine), _STEPS) - 1, 1))] for at in range(min(len(mine), _STEPS))
+    ]
+    prompts = {one.prompt for one in mine}
+    kept = "the same prompt from the same noise, so what changes is the model"
+    if len(prompts) > 1:
+        kept = "the run did not keep to one prompt, so what changes is not the model alone"
+    yield Remark(
+        f"What the run drew while it learned, in order of steps: {kept}. {len(few)} of {len(mine)} steps; a clip each "
+        "(n = 1), to be looked at and not to be counted."
+    )
+    said = f"“{few[0].prompt}”" if len(prompts) == 1 else "Its prompts are under the clips"
+    yield Clips(said, tuple(_glimpse(reader, one, len(prompts) > 1) for one in few))
+
+
+def _glimpse(reader: Reader, one: Any, told: bool) -> Clip:
+    label = f"step {one.step:,}"
+    try:
+        return Clip(label, reader.store.media.path(one.media), one.prompt if told else "")
+    except PalateError as error:
+        return Clip(label, None, str(error))
 
 
 def _drawn(reader: Reader, ask: Ask, run: Any) -> Content:

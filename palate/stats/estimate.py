@@ -200,10 +200,13 @@ def distinct(labels: ArrayLike) -> tuple[NDArray[np.generic], NDArray[np.intp]]:
     But linear in their number for text that repeats, and for integers that are not far apart.
     """
     given = np.asarray(labels)
-    if given.dtype.kind in "iu" and given.size and (span := int(np.ptp(given)) + 1) <= 4 * given.size + 1000:
+    if given.dtype.kind in "iu" and given.size and (span := int(np.ptp(given)) + 1) <= 12 * given.size + 1000:
         shifted = given - given.min()
-        present = np.bincount(shifted, minlength=span) > 0
-        return np.flatnonzero(present) + given.min(), (np.cumsum(present) - 1)[shifted]
+        present, place = np.zeros(span, bool), np.empty(span, np.int32)
+        present[shifted] = True
+        values = np.flatnonzero(present)
+        place[values] = np.arange(len(values))
+        return values + given.min(), place[shifted].astype(np.intp)
     if given.dtype.kind == "O":
         values = sorted(set(given.tolist()))
         place = {value: at for at, value in enumerate(values)}

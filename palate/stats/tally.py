@@ -15,6 +15,7 @@ from palate.stats.estimate import TwoWay, corrected, distinct
 
 Ints = NDArray[np.integer]
 Floats = NDArray[np.float64]
+_LARGEST = 2**62  # that a key of combined columns may be
 _PEOPLE = 32  # bits of an annotator's number
 _GROUP = np.dtype(
     [
@@ -76,10 +77,15 @@ class Groups:
 
     def of(self, *columns: NDArray[np.integer | np.bool_]) -> NDArray[np.intp]:
         """The groups (n,) of the combinations in columns (n,), whose values may be below zero."""
-        key = np.zeros(len(columns[0]), np.int64)
+        key, span = np.zeros(len(columns[0]), np.int64), 1
         for column in columns:
-            values, code = distinct(column)
-            key = distinct(key)[1] * len(values) + code
+            values = column.astype(np.int64)
+            least = int(values.min(initial=0))
+            width = int(values.max(initial=0)) - least + 1
+            if span * width > _LARGEST:
+                (_, key), (_, values) = distinct(key), distinct(values)
+                least, span, width = 0, int(key.max(initial=0)) + 1, int(values.max(initial=0)) + 1
+            key, span = key * width + (values - least), span * width
         _, inverse = distinct(key)
         first = np.empty(int(inverse.max(initial=-1)) + 1, np.intp)
         first[inverse] = np.arange(len(key))

@@ -19,9 +19,10 @@ from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 
 from models.flow import Times
+from models.encoding import Pixels, Way
 from models.replay import Arguments, Conditions, Form, PipelineError, Told, replayed, unguided_of
 from models.sde import State
-from models.trace import Step, explains, forms, replaced_step, told_in, watched
+from models.trace import Said, Step, explains, forms, noted, repeated, replaced_step, told_in, watched
 
 
 class Path(Protocol):
@@ -77,6 +78,10 @@ def _like(values: Times, x: State) -> Tensor:
     return values.to(x.dtype).view(-1, *[1] * (x.ndim - 1))
 
 
+class _DecodedError(Exception):
+    """What was on its way to the decoder is known: the rest of the pipeline's work is not needed."""
+
+
 class TracedPipeline:
     """A pipeline as a policy (alignment.policy.Policy); `network` is what learns.
 
@@ -95,7 +100,8 @@ class TracedPipeline:
         self.network: nn.Module = nn.ModuleList(self.networks)
         self.boundary = float(pipeline.config.get("boundary_ratio") or 0.0)  # the second network has times below it
         self.form: Form | None = None  # these are known from the first trace on
-        self._last: tuple[Arguments, list[Any]] = ({}, [])  # what was asked, and the transformer's outputs
+        self._last = Said({}, [], [])
+        self._way: Way | None = None  # from a last state to the decoder
 
     def conditions(self, prompts: Sequence[str], **also: Any) -> Conditions:
         """Traces each prompt once."""
@@ -164,45 +170,82 @@ class TracedPipeline:
     @torch.no_grad()
     def clips(self, latents: State) -> Tensor:
         """Decoded by the pipeline itself, whose last step is made to give these. uint8 (batch, frames, ...)."""
-        assert self.form is not None, "latents come from a trace, which finds the form"
-        asked, _ = self._last
-        made = []
-        for one in latents:
-            parts = self.form.apart(one[None])
-
-            def last(scheduler: Any, *_: Any, parts: list[Tensor] = parts, **__: Any) -> tuple[Tensor]:
-                return (parts[0] if scheduler is self.pipeline.scheduler else parts[1],)
-
-            with replaced_step(self.pipeline.scheduler, last), self._silent():
-                out = self.pipeline(
-                    **{**self.call, **asked}, num_inference_steps=1, output_type="np", return_dict=False
-                )
-            made.append(torch.from_numpy(out[0]))
+        made = [torch.from_numpy(self._ended(one[None], output_type="np")[0]) for one in latents]
         clips = torch.cat(made)
         return (clips if clips.ndim == 5 else clips[:, None]).mul(255).round().clamp(0, 255).to(torch.uint8)
 
+    @torch.no_grad()
+    def latents(self, pixels: Pixels) -> State:
+        """(1, ...): a clip of the very size that `clips` gives, 0 to 255, as the sampler would have ended with it.
+
+        Raises PipelineError for a pipeline or a size that cannot be encoded.
+        """
+        assert self.form is not None, "latents come from a trace, which finds the form"
+        if len(self.form.streams) > 1:
+            raise PipelineError(
+                f"{type(self.pipeline).__name__} draws sound with its picture, and the videos that people compared here "
+                "have none",
+                "use another generator",
+            )
+        with self._exact_decoder() as vae:
+            if self._way is None:
+                like = torch.zeros(1, *self.form.streams[0].sample, device=vae.device)
+                self._way = Way.of(self._decoded, like)
+            seen = (pixels.to(vae.device) / 127.5 - 1).movedim(-1, 0)[None]  # (1, 3, frames, height, width)
+            said = vae.encode(seen if len(self._way.shape) == 5 else seen[:, :, 0])
+        z = said.latent_dist.mode() if hasattr(said, "latent_dist") else said.latents
+        if tuple(z.shape) != self._way.shape:
+            raise PipelineError(
+                f"a clip {tuple(pixels.shape)} is encoded to {tuple(z.shape)}, where {self._way.shape} are decoded",
+                "give a generator.frames, height and width that the pipeline draws itself",
+            )
+        return self._way.back(z).view(1, *self.form.streams[0].sample)
+
     @contextmanager
-    def _silent(self) -> Iterator[None]:
-        """The networks are not evaluated, where nobody asks what they say: they repeat what they said."""
-        said = iter(self._last[1] * 2)
-        forwards = [network.forward for network in self.networks]
-        for network in self.networks:
-            network.forward = lambda *_, **__: next(said)  # type: ignore[method-assign]
+    def _exact_decoder(self) -> Iterator[Any]:
+        """The pipeline's autoencoder, for a while in float32."""
+        vae = self.pipeline.vae
+        told = vae.dtype
         try:
-            yield
+            yield vae if told == torch.float32 else vae.to(torch.float32)
         finally:
-            for network, forward in zip(self.networks, forwards):
-                network.forward = forward  # type: ignore[method-assign]
+            if told != torch.float32:
+                vae.to(told)
+
+    def _decoded(self, x: State) -> Tensor:
+        """What reaches the decoder of a last state x."""
+        found: list[Tensor] = []
+
+        def reached(z: Tensor, *_: Any, **__: Any) -> None:
+            found.append(z.float())
+            raise _DecodedError
+
+        vae = self.pipeline.vae
+        decode, vae.decode = vae.decode, reached
+        try:
+            self._ended(x)
+        except _DecodedError:
+            return found[0]
+        finally:
+            vae.decode = decode
+        raise PipelineError(f"{type(self.pipeline).__name__} decodes nothing with its vae", "use another generator")
+
+    def _ended(self, x: State, **asked: Any) -> Any:
+        """What the pipeline gives whose only step ends at x, a batch of one. Neither its networks nor its encoders of
+        text are evaluated, where nobody asks what they say: they repeat what they said."""
+        assert self.form is not None, "latents come from a trace, which finds the form"
+        parts, said = self.form.apart(x), self._last
+
+        def last(scheduler: Any, *_: Any, **__: Any) -> tuple[Tensor]:
+            return (parts[0] if scheduler is self.pipeline.scheduler else parts[1],)
+
+        with replaced_step(self.pipeline.scheduler, last), repeated(self.pipeline, self.networks, said):
+            return self.pipeline(**{**self.call, **said.asked, **asked}, num_inference_steps=1, return_dict=False)
 
     @torch.no_grad()
     def _trace(self, asked: Arguments) -> Told:
-        said: list[Any] = []
-        hooks = [one.register_forward_hook(lambda *told: said.append(told[2])) for one in self.networks]
-        try:
+        with noted(self.pipeline, self.networks, asked) as said:
             steps = watched(self.pipeline, self.networks, {**self.call, **asked}, 2)
-        finally:
-            for hook in hooks:
-                hook.remove()
         known = [self.form] if self.form else []  # found again where a prompt says nothing of guidance, such as ""
         form = next((form for form in (*known, *forms(steps, self.call)) if self._explains(form, steps)), None)
         if form is None:
@@ -210,7 +253,9 @@ class TracedPipeline:
             raise PipelineError(
                 f"{name} cannot be replayed from its calls", "use another pipeline, or an older sampler"
             )
-        self.form, self._last = form, (asked, said[: len(said) // 2])
+        if form != self.form:
+            self._way = None
+        self.form, self._last = form, said
         return told_in(steps[0], form)
 
     def _explains(self, form: Form, steps: list[Step]) -> bool:

@@ -5,11 +5,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch.distributed.tensor import DTensor
 
 from alignment.gallery import Gallery
 from alignment.lookout import LOOK, Lookout
 from alignment.online import Online
+from alignment.plan import Plan, bytes_for_backward
 from alignment.policy import InBatches, Learner, trained
 from alignment.recipe import ALGORITHMS, OnlineRecipe
 from alignment.student import Student, Written, student_of
@@ -21,25 +21,6 @@ from models.launch import first_process
 from palate.records import Run, content_hash
 from palate.store import Store
 from palate.version import code_version
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What a run would cost. An evaluation is one sample through the network; a backward pass counts as two."""
-
-    parameters: int
-    frozen: int
-    samples_a_step: float
-    evaluations_a_round: float
-    rounds: int
-    bytes: int
-
-    def text(self) -> str:
-        return (
-            f"{self.parameters:,} parameters learn and {self.frozen:,} are frozen; {self.samples_a_step:g} samples a "
-            f"step; {self.rounds} rounds of {self.evaluations_a_round:,.0f} evaluations; about "
-            f"{self.bytes / 2**20:,.0f} MiB for weights, optimiser, copies and what an update keeps to go backward"
-        )
 
 
 @dataclass(frozen=True)
@@ -87,27 +68,10 @@ class Setup:
             samples / told.updates,
             drawn + rows * (3 + copies + (rows // told.updates > at_once)) + held,
             told.fit.steps // told.updates,
-            sum(p.numel() * p.element_size() for p in frozen) + kept + at_once * self._bytes_for_backward(),
+            sum(p.numel() * p.element_size() for p in frozen)
+            + kept
+            + at_once * bytes_for_backward(self.objective.policy, self.learner.network, *self.objective.ask(1, 0)),
         )
-
-    def _bytes_for_backward(self) -> int:
-        """Measured on one sample: what a forward pass keeps beside the weights."""
-        policy, network = self.objective.policy, self.learner.network
-        own = (p.to_local() if isinstance(p, DTensor) else p for p in network.parameters())
-        weights = {p.untyped_storage().data_ptr() for p in own}
-        kept: dict[int, int] = {}
-
-        def note(saved: torch.Tensor) -> torch.Tensor:
-            storage = saved.untyped_storage()
-            if storage.data_ptr() not in weights:
-                kept[storage.data_ptr()] = storage.nbytes()
-            return saved
-
-        conditions = policy.conditions(self.objective.ask(1, 0))
-        x = policy.noise(1, torch.Generator().manual_seed(0))
-        with torch.autograd.graph.saved_tensors_hooks(note, lambda saved: saved):
-            policy.velocity(network, x, torch.ones(1, device=x.device), conditions)
-        return sum(kept.values())
 
     def run(self, folder: Path) -> Written:
         """Trains (or goes on training) in `folder`, and writes what was learned there.

@@ -1,8 +1,8 @@
 """A pipeline's decoding turned round: a clip becomes the latents that the sampler would have ended with.
 
-From the scheduler's last state to the decoder a pipeline only moves values, scales and shifts them (packing, patches, the
-statistics of channels). So the way back is found by sending states down it: all zeros, all ones, and each value's own
-number in two digits. A random state is the proof, so there is no list of families to keep up. The encoder is the
+From the scheduler's last state to the decoder a pipeline only moves values, scales and shifts them (packing, patches,
+the statistics of channels). So the way back is found by sending states down it: all zeros, all ones, and each value's
+own number in two digits. A random state is the proof, so there is no list of families to keep up. The encoder is the
 decoder's other half, at the mean of what it says, and both ways are in float32 whatever the run computes in.
 
 A clip is brought to the pipeline's settings by one rule (`fitted`): frames at the pipeline's rate from the first on, as

@@ -11,6 +11,7 @@ are seen as flows: x_t = y / (a + s) at t = s / (a + s), in which their determin
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import cached_property
 from typing import Any, Protocol
 
 import numpy as np
@@ -18,8 +19,8 @@ import torch
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 
-from models.flow import Times
 from models.encoding import Pixels, Way
+from models.flow import Times
 from models.replay import Arguments, Conditions, Form, PipelineError, Told, replayed, unguided_of
 from models.sde import State
 from models.trace import Said, Step, explains, forms, noted, repeated, replaced_step, told_in, watched
@@ -174,6 +175,14 @@ class TracedPipeline:
         clips = torch.cat(made)
         return (clips if clips.ndim == 5 else clips[:, None]).mul(255).round().clamp(0, 255).to(torch.uint8)
 
+    @cached_property
+    def size(self) -> tuple[int, int, int]:
+        """Frames, height and width of a clip, by decoding one."""
+        assert self.form is not None, "latents come from a trace, which finds the form"
+        nothing = self.form.together([torch.zeros(1, *one.sample) for one in self.form.streams])
+        frames, height, width = self.clips(nothing.to(self.networks[0].device)).shape[1:4]
+        return frames, height, width
+
     @torch.no_grad()
     def latents(self, pixels: Pixels) -> State:
         """(1, ...): a clip of the very size that `clips` gives, 0 to 255, as the sampler would have ended with it.
@@ -181,15 +190,15 @@ class TracedPipeline:
         Raises PipelineError for a pipeline or a size that cannot be encoded.
         """
         assert self.form is not None, "latents come from a trace, which finds the form"
-        if len(self.form.streams) > 1:
+        stream, *others = self.form.streams
+        if others:
+            name = type(self.pipeline).__name__
             raise PipelineError(
-                f"{type(self.pipeline).__name__} draws sound with its picture, and the videos that people compared here "
-                "have none",
-                "use another generator",
+                f"{name} draws sound, which the videos of a record do not have", "use another generator"
             )
         with self._exact_decoder() as vae:
             if self._way is None:
-                like = torch.zeros(1, *self.form.streams[0].sample, device=vae.device)
+                like = torch.zeros(1, *stream.sample, device=vae.device)
                 self._way = Way.of(self._decoded, like)
             seen = (pixels.to(vae.device) / 127.5 - 1).movedim(-1, 0)[None]  # (1, 3, frames, height, width)
             said = vae.encode(seen if len(self._way.shape) == 5 else seen[:, :, 0])
@@ -199,7 +208,7 @@ class TracedPipeline:
                 f"a clip {tuple(pixels.shape)} is encoded to {tuple(z.shape)}, where {self._way.shape} are decoded",
                 "give a generator.frames, height and width that the pipeline draws itself",
             )
-        return self._way.back(z).view(1, *self.form.streams[0].sample)
+        return self._way.back(z).view(1, *stream.sample)
 
     @contextmanager
     def _exact_decoder(self) -> Iterator[Any]:

@@ -27,7 +27,7 @@ from peft.tuners.lora import LoraLayer
 from torch import Tensor, nn
 
 from alignment.algorithms.grpo import Grpo, GrpoSettings
-from alignment.online import Update
+from alignment.online import TimesSettings, Update
 from alignment.policy import InBatches, Learner
 from alignment.rollout import RandomStep, Rollout, WindowSettings
 from models.adapters import LoraSettings, adapt
@@ -294,7 +294,7 @@ def own_update(
         old = window.step(start, policy.velocity(*asked, unguided), now, after)
     step = RandomStep(start, unguided, rows, end, now, after, old, old.log_probability(end))
     rollout = Rollout(none, conditions, SAMPLES, end, rewards, (step,))
-    return lambda: algorithm.loss(Update(policy, learner, rollout, none, 0, True, 0, 3.0))[0]
+    return lambda: algorithm.loss(Update(policy, learner, rollout, none, 0, True, 0, 3.0, TimesSettings()))[0]
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ Several processes share each step's prompts, and every one knows all rewards: wh
 many there are, but for rounding.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Protocol
@@ -242,6 +242,23 @@ class Online:
         return Rollout(
             places.flatten().to(device), conditions, told.group, drawn.latents, rewards, tuple(drawn.random_steps)
         )
+
+
+def gone_backward(parts: Iterable[Tensor]) -> Tensor:
+    """The sum of losses of which each but the last has gone backward before the next is made.
+
+    What a part keeps for its backward pass is then in memory for that part alone, however many there are. Gradients are
+    those of the sum, since they add up.
+    """
+    total, last = 0.0, None
+    for part in parts:
+        if last is not None:
+            if last.requires_grad:
+                last.backward()
+            total = total + last.detach()
+        last = part
+    assert last is not None, "a loss of no parts"
+    return total + last
 
 
 def nothing_to_learn() -> Tensor:

@@ -9,8 +9,9 @@ Checked on tiny random Wan 2.1 and 2.2, LTX-2, HunyuanVideo 1.5, CogVideoX, SD3,
 are seen as flows: x_t = y / (a + s) at t = s / (a + s), in which their deterministic sampler is the Euler step.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Protocol
 
@@ -21,6 +22,7 @@ from torch.distributed.tensor import DTensor
 
 from models.encoding import Pixels, Way
 from models.flow import Times
+from models.launch import gathered
 from models.replay import Arguments, Conditions, Form, PipelineError, Told, replayed, unguided_of
 from models.sde import State
 from models.trace import Said, Step, explains, forms, noted, repeated, replaced_step, told_in, watched
@@ -79,6 +81,15 @@ def _like(values: Times, x: State) -> Tensor:
     return values.to(x.dtype).view(-1, *[1] * (x.ndim - 1))
 
 
+@dataclass(frozen=True)
+class _NetworkCall:
+    """A network and the rows that it answers for; `counts` is false for an answer that only others need."""
+
+    network: nn.Module
+    rows: Tensor
+    counts: bool = True
+
+
 class _DecodedError(Exception):
     """What was on its way to the decoder is known: the rest of the pipeline's work is not needed."""
 
@@ -131,9 +142,10 @@ class TracedPipeline:
         form, y, told = self.form, self.path.state(x, t), self.path.told(t)
         if form.unguided is None:
             return None
-        calls = self._calls(network, told, conditions)
-        parts = [(at, unguided_of(form, one, y[at], told[at], conditions[at])) for one, at in calls]
-        return torch.cat([said for _, said in parts])[torch.cat([at for at, _ in parts]).argsort()]
+        return self._together(
+            self._calls(network, told, conditions),
+            lambda one, at: unguided_of(form, one, y[at], told[at], conditions[at]),
+        )
 
     def _replayed(
         self,
@@ -144,29 +156,52 @@ class TracedPipeline:
         conditions: Conditions,
         unguided: State | None = None,
     ) -> State:
-        parts = [
-            (at, replayed(form, one, x[at], told[at], conditions[at], None if unguided is None else unguided[at]))
-            for one, at in self._calls(network, told, conditions)
-        ]
-        return torch.cat([said for _, said in parts])[torch.cat([at for at, _ in parts]).argsort()]
+        def said(one: nn.Module, at: Tensor) -> State:
+            known = None if unguided is None else unguided[at]
+            return replayed(form, one, x[at], told[at], conditions[at], known)
 
-    def _calls(self, network: nn.Module, told: Times, conditions: Conditions) -> list[tuple[nn.Module, Tensor]]:
+        return self._together(self._calls(network, told, conditions), said)
+
+    @staticmethod
+    def _together(calls: Sequence["_NetworkCall"], said: Callable[[nn.Module, Tensor], State]) -> State:
+        """What is said of all rows, in their order. A call that another process needs has no rows here: its answer is
+        asked for one row and counts for nothing, forward and backward."""
+        answers = [said(call.network, call.rows) for call in calls]
+        own = [(call.rows, answer) for call, answer in zip(calls, answers) if call.counts]
+        found = torch.cat([answer for _, answer in own])[torch.cat([rows for rows, _ in own]).argsort()]
+        for call, answer in zip(calls, answers):
+            if not call.counts:
+                found = found + 0 * answer.sum()
+        return found
+
+    def _calls(self, network: nn.Module, told: Times, conditions: Conditions) -> list["_NetworkCall"]:
         """Which network answers for which rows: one has high times and one those below the boundary; and the rows of a
-        call have prompts of one shape. Raises PipelineError for several shapes where weights are sharded, since every
-        process has to call as often as the others, which have other prompts.
+        call have prompts of one shape.
+
+        Where weights are sharded every process has to call as often as the others, and in one order: of two networks
+        all call those that anybody needs. Raises PipelineError there for prompts of several shapes, since the others
+        have other prompts.
         """
         shapes = [conditions.told[row].shape for row in conditions.rows]
-        if len(set(shapes)) > 1 and any(isinstance(p, DTensor) for p in network.parameters()):
+        sharded = any(isinstance(p, DTensor) for p in network.parameters())
+        if len(set(shapes)) > 1 and sharded:
             raise PipelineError(
                 "prompts of different length in one batch of a sharded network",
                 "evaluate them one by one (rollout.batch=1), give prompts of one length, or generator.shard=false",
             )
         low = (told < self.boundary * self.pipeline.scheduler.config.num_train_timesteps).tolist()
-        rows: dict[Any, list[int]] = {}
+        rows: dict[tuple[bool, Any], list[int]] = {}
         for row, of in enumerate(zip(low, shapes)):
             rows.setdefault(of, []).append(row)
         networks = list(network.children())
-        return [(networks[of[0]], torch.tensor(at, device=told.device)) for of, at in rows.items()]
+        calls = [_NetworkCall(networks[of[0]], torch.tensor(at, device=told.device)) for of, at in rows.items()]
+        if not sharded or len(networks) < 2:
+            return calls
+        own = {of[0]: call for of, call in zip(rows, calls)}
+        needed = torch.tensor([which in own for which in (False, True)], dtype=torch.float32, device=told.device)
+        wanted = gathered(needed).amax(dim=0).tolist()
+        lent = [_NetworkCall(one, torch.zeros(1, dtype=torch.long, device=told.device), False) for one in networks]
+        return [own.get(which, lent[which]) for which in (False, True) if wanted[which]]
 
     @torch.no_grad()
     def clips(self, latents: State) -> Tensor:

@@ -7,10 +7,10 @@ Several processes share each step's prompts, and every one knows all rewards: wh
 many there are, but for rounding.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -27,6 +27,7 @@ from models.launch import gathered, rank, world
 from models.sde import State
 from palate.config import Settings
 
+T = TypeVar("T")
 Metrics = dict[str, Tensor]
 EARLIEST = 0.05  # flow time under which no training noise is drawn: velocities are singular at 0
 
@@ -244,21 +245,21 @@ class Online:
         )
 
 
-def gone_backward(parts: Iterable[Tensor]) -> Tensor:
-    """The sum of losses of which each but the last has gone backward before the next is made.
+def one_by_one(loss: Callable[[T], Tensor], parts: Sequence[T]) -> Tensor:
+    """The sum of a loss over parts, each but the last gone backward before the next is evaluated.
 
-    What a part keeps for its backward pass is then in memory for that part alone, however many there are. Gradients are
-    those of the sum, since they add up.
+    What a part keeps for its backward pass is in memory for that part alone, however many there are. Gradients add up,
+    so they are those of the sum.
     """
-    total, last = 0.0, None
-    for part in parts:
-        if last is not None:
-            if last.requires_grad:
-                last.backward()
-            total = total + last.detach()
-        last = part
-    assert last is not None, "a loss of no parts"
-    return total + last
+    *before, last = parts
+    total = torch.zeros(())
+    for part in before:
+        value = loss(part)
+        if value.requires_grad:
+            value.backward()
+        total = total.to(value.device) + value.detach()
+        del value
+    return loss(last) + total
 
 
 def nothing_to_learn() -> Tensor:

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import torch
 from jaxtyping import Float, Int
@@ -86,39 +87,59 @@ def of_table(table: Path, agreement: Agreement) -> Preferred:
     return Preferred(tuple(pairs), (told.digest,), content_hash([told.digest, agreement.name, agreement.axis]))
 
 
+Encode = Callable[[Video], State]  # a video to latents (1, ...); raises DataError for one that does not fit
+
+
+class Latents(Protocol):
+    """A row for each of some files, of one shape, on the CPU."""
+
+    shape: torch.Size
+
+    def __getitem__(self, rows: Tensor, /) -> State: ...
+
+
+class Held:
+    """Latents that cost so little that they are made anew for each run, and held in memory."""
+
+    def __init__(self, files: Sequence[Path], encode: Encode) -> None:
+        self._rows = torch.cat([_latents(file, encode) for file in files])
+        self.shape = self._rows.shape[1:]
+
+    def __getitem__(self, rows: Tensor) -> State:
+        return self._rows[rows]
+
+
 class Encoded:
-    """Latents of video files: each file is encoded once, by whichever process, and kept in a folder.
+    """Latents that are kept in a folder: each file is encoded once, by whichever process.
 
     The name of what is kept is the hash of the file and of all that encodes it, so that a run that goes on, and another
     that learns from the same videos, encode nothing again.
     """
 
-    def __init__(self, files: Sequence[Path], folder: Path, encoder: str, encode: Callable[[Video], State]) -> None:
+    def __init__(self, files: Sequence[Path], folder: Path, encoder: str, encode: Encode) -> None:
         names = [content_hash([encoder, file_hash(file)]) for file in files]
         self.places = [folder / name[:2] / f"{name}.safetensors" for name in names]
         missing = self._missing(files)
         shown = {"desc": "encode videos", "disable": not first_process() or not missing, "mininterval": 1.0}
         for place, file in tqdm(missing[rank() :: world()], **shown):
-            self._keep(place, file, encode)
+            save_checkpoint(place, {"x0": _latents(file, encode)}, {"video": file.name})
         wait()
         for place, file in self._missing(files):  # on a machine whose folder others do not write to
-            self._keep(place, file, encode)
+            save_checkpoint(place, {"x0": _latents(file, encode)}, {"video": file.name})
         self.shape = self[torch.zeros(1, dtype=torch.long)].shape[1:]
 
     def __getitem__(self, rows: Tensor) -> State:
-        """(rows, ...), on the CPU."""
         return torch.cat([load_checkpoint(self.places[row])[0]["x0"] for row in rows.tolist()])
 
     def _missing(self, files: Sequence[Path]) -> list[tuple[Path, Path]]:
         return [(place, file) for place, file in dict(zip(self.places, files)).items() if not place.exists()]
 
-    @staticmethod
-    def _keep(place: Path, file: Path, encode: Callable[[Video], State]) -> None:
-        try:
-            latents = encode(decode_video(file))
-        except DataError as error:
-            raise type(error)(f"{file}: {error.problem}", error.remedy) from error
-        save_checkpoint(place, {"x0": latents}, {"video": file.name})
+
+def _latents(file: Path, encode: Encode) -> State:
+    try:
+        return encode(decode_video(file)).cpu()
+    except DataError as error:
+        raise type(error)(f"{file}: {error.problem}", error.remedy) from error
 
 
 @dataclass(frozen=True)
@@ -133,14 +154,14 @@ class Pairs:
     """
 
     conditions: Conditions
-    latents: Encoded
+    latents: Latents
     prompt: Rows
     winner: Rows
     loser: Rows
     weight: Float[Tensor, " pairs"]
 
     @classmethod
-    def of(cls, pairs: Sequence[Pair], policy: Policy, encoded: Callable[[Sequence[Path]], Encoded]) -> "Pairs":
+    def of(cls, pairs: Sequence[Pair], policy: Policy, encoded: Callable[[Sequence[Path]], Latents]) -> "Pairs":
         """Each prompt and each file once, however many pairs it is in."""
         prompts = sorted({one.prompt for one in pairs})
         files = sorted({file for one in pairs for file in (one.winner, one.loser)})

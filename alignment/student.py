@@ -65,7 +65,7 @@ class Student:
     """`precision` is what float32 weights compute in; `write` takes a folder and a card.
 
     `encode` makes the latents (1, ...) of a video, once conditions have been asked for, or raises DataError; `encoder`
-    names all that they depend on but the video.
+    names all that they depend on but the video, or is None where they cost next to nothing.
     """
 
     policy: Policy
@@ -75,7 +75,7 @@ class Student:
     device: torch.device
     precision: torch.dtype
     write: Callable[[Path, Card], Written]
-    encoder: str
+    encoder: str | None
     encode: Callable[[Video], State]
 
 
@@ -115,8 +115,8 @@ def _shapes(settings: ShapesSettings, weights: Path, device: str) -> Student:
         clip = torch.from_numpy(shrink(video.frames, height // shapes.SIZE))
         return generator.codec.encode(clip[None].to(generator.device))
 
-    precision, name = DTYPES[settings.dtype], generator.checkpoint
-    return Student(policy, network, name, shapes.FPS, generator.device, precision, write, name, encode)
+    precision = DTYPES[settings.dtype]
+    return Student(policy, network, generator.checkpoint, shapes.FPS, generator.device, precision, write, None, encode)
 
 
 def _freeze_but(network: nn.Module, parts: tuple[str, ...]) -> None:

@@ -1,5 +1,6 @@
 """One run of offline Flow-DPO: preferences and a generator in, an aligned generator out."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -7,7 +8,7 @@ import torch
 from pydantic import Field
 
 from alignment.algorithms.dpo import DpoSettings, FlowDpo
-from alignment.pairs import Encoded, Pairs, Preferred
+from alignment.pairs import Encoded, Held, Latents, Pairs, Preferred
 from alignment.plan import Plan, bytes_for_backward
 from alignment.policy import InBatches, Learner, trained
 from alignment.student import GeneratorSettings, ShapesSettings, Student, Written, student_of
@@ -85,11 +86,13 @@ class DpoSetup:
         """Encodes the prompts, and those videos whose latents are not in the folder `cache` yet."""
         torch.manual_seed(self.recipe.seed)
         student = self.student
-        pairs = Pairs.of(
-            self.preferred.pairs,
-            self.policy,
-            lambda files: Encoded(files, cache, student.encoder, student.encode),
-        )
+
+        def encoded(files: Sequence[Path]) -> Latents:
+            if student.encoder is None:
+                return Held(files, student.encode)
+            return Encoded(files, cache, student.encoder, student.encode)
+
+        pairs = Pairs.of(self.preferred.pairs, self.policy, encoded)
         return FlowDpo(self.policy, self.learner, pairs, self.recipe.dpo, self.recipe.seed)
 
     def run(self, folder: Path, cache: Path) -> Written:

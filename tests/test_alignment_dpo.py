@@ -59,8 +59,8 @@ def test_a_pair_of_no_weight_changes_nothing() -> None:
     torch.testing.assert_close(all_three, two)
 
 
-class Kept:
-    """Latents that are known, as alignment.pairs.Encoded has them."""
+class Known:
+    """Satisfies alignment.pairs.Latents."""
 
     def __init__(self, rows: Tensor) -> None:
         self.rows, self.shape = rows, rows.shape[1:]
@@ -75,9 +75,9 @@ def objective(hold: float, batch: int = 8) -> FlowDpo:
     network = VideoTransformer(network_shape(FLAVOURS["tiny"]))
     words = tokens(["a red circle moves left, on a white background"])
     values = torch.tensor([0.5, -0.5]).repeat_interleave(4)[:, None, None]
-    rows = Kept(values.expand(8, network.shape.tokens, network.shape.channels))
+    rows = Known(values.expand(8, network.shape.tokens, network.shape.channels))
     first, none = torch.arange(4), torch.zeros(4, dtype=torch.long)
-    pairs = Pairs(words, rows, none, first, first + 4, torch.ones(4))  # type: ignore[arg-type]
+    pairs = Pairs(words, rows, none, first, first + 4, torch.ones(4))
     policy = ShapesPolicy(Generator(network, fit_codec(FLAVOURS["tiny"], 0), {}))
     settings = DpoSettings(beta=20, hold=hold, batch=batch)
     return FlowDpo(policy, Learner(network, reference=True), pairs, settings, seed=0)

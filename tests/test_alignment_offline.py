@@ -409,3 +409,13 @@ def test_the_shapes_generator_learns_from_clips_of_its_own_world_alone(base: Pat
 def test_what_is_not_in_the_record_is_named(tmp_path: Path) -> None:
     with Store(str(tmp_path / "r.db")) as record, pytest.raises(DataError, match="no preferences to learn from"):
         of_record(record, [])
+
+
+def test_the_recipe_of_the_paper_is_ready_to_run(weights: dict[str, Path], tmp_path: Path) -> None:
+    """Down to the plan, on tiny weights of two networks."""
+    recipe = Path(__file__).parents[1] / "alignment" / "recipes" / "wan-2.2-dpo.toml"
+    size = [f"generator.{name}={value}" for name, value in tiny_pipelines.SIZES["wan"].items()]
+    told = load(DpoRecipe, recipe, (*size, "generator.shard=false"))
+    plan = DpoSetup.of(told, preferred([tmp_path / "none.mp4"] * 4), weights[TWO]).plan()
+    assert (plan.samples_a_step, plan.rounds) == (128, 250)
+    assert plan.evaluations_a_round == 128 * 5  # in batches of two, which are evaluated again to go backward

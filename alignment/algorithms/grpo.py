@@ -30,7 +30,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from alignment.advantage import AdvantageSettings, advantages, reward_metrics
-from alignment.online import Metrics, Update, gone_backward
+from alignment.online import Metrics, Update, one_by_one
 from alignment.policy import Learner
 from alignment.rollout import RandomStep, RolloutSettings, Rows, WindowSettings
 from models.sde import State, Transition
@@ -110,7 +110,7 @@ class Grpo:
             watched["approx_kl"].append(0.5 * ratio.detach().log().square().mean())
             return part / len(rollout.random_steps)
 
-        total = gone_backward(map(part_of, rollout.random_steps))
+        total = one_by_one(part_of, rollout.random_steps)
         means = {name: torch.stack(values).mean() for name, values in watched.items()}
         return total, {**means, **reward_metrics(rollout.rewards, given)}
 

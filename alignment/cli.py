@@ -16,49 +16,97 @@ def align() -> None:
     """Train a generator on what people prefer."""
 
 
+generator_option = click.option(
+    "--generator", help="what is taught: shapes (by default), or a family of `palate align generators`"
+)
+weights_option = click.option(
+    "--weights", type=click.Path(path_type=Path), help="its weights: a folder in diffusers' format, or a checkpoint"
+)
+dry_run_option = click.option("--dry-run", is_flag=True, help="only say how large the run is")
+
+
 @align.command()
 @store_option
 @json_option
-@click.option("--study", required=True, help="whose preferences to learn from (see `palate annotate prefer`)")
-@click.option("--policy", default=None, help="only the preferences of this policy")
+@click.option("--study", help="whose preferences to learn from (see `palate annotate prefer`)")
+@click.option("--axis", default=None, help="which preferences of the study; default: overall")
+@click.option("--policy", default=None, help="only the study's preferences of this policy")
 @click.option(
-    "--base", type=click.Path(path_type=Path), default=None, help="checkpoint to align; default: the shipped one"
+    "--table",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="instead of a study: a CSV in VideoAlign's format, its videos beside it",
 )
+@generator_option
+@weights_option
 @out_option
+@dry_run_option
 @settings_options
 def dpo(
     store: str,
     as_json: bool,
-    study: str,
+    study: str | None,
+    axis: str | None,
     policy: str | None,
-    base: Path | None,
+    table: Path | None,
+    generator: str | None,
+    weights: Path | None,
     out: Path,
+    dry_run: bool,
     recipe: Path | None,
     overrides: tuple[str, ...],
 ) -> None:
-    """Flow-DPO on a study's preferences."""
-    from alignment.train import DpoRecipe, align_dpo, evaluations
+    """Flow-DPO on the preferences of a study or a table. Run it again to go on after a stop.
+
+    A table's labels become preferences by the recipe's table.axis, aggregation, ties, votes and margin.
+    """
+    from dataclasses import asdict
+
+    from alignment.begun import begun, telling_how_to_go_on
+    from alignment.pairs import of_record, of_table
+    from alignment.train import DpoRecipe, DpoSetup, align_dpo
     from annotation.preferences import standing
-    from models.weights import SHIPPED
+    from models.launch import first_process, joined
     from palate.config import load
-    from palate.records import Comparison, Judgement, Preference
+    from palate.errors import ConfigError
+    from palate.records import OVERALL, Comparison, Judgement, Preference
     from palate.store import Store
 
-    settings = load(DpoRecipe, recipe, overrides)
-    wanted = {"study": study} | ({"policy": policy} if policy else {})
-    with Store(store) as record:
-        comparisons = list(record.select(Comparison, study=study))
-        judgements = record.select(Judgement, comparison=[one.id for one in comparisons])
-        chosen = standing(record.select(Preference, **wanted), comparisons, judgements)
-        aligned = align_dpo(record, chosen, base or SHIPPED, settings, out)
-    path = out / "generator.safetensors"
+    if (study is None) == (table is None) or (table and (axis or policy)):
+        raise ConfigError("one source of preferences is needed", "give --study (with --axis, --policy) or --table")
+    named = (f"generator.family={generator}",) if generator else ()
+    with joined(), Store(store) as record:
+        settings = load(DpoRecipe, recipe, (*named, *overrides))
+        if table:
+            preferred, source = of_table(table, settings.table), ("--table", str(table.resolve()))
+        else:
+            wanted = {"study": str(study), "axis": axis or OVERALL} | ({"policy": policy} if policy else {})
+            source = tuple(part for name, value in wanted.items() for part in (f"--{name}", value))
+            comparisons = list(record.select(Comparison, study=study))
+            judgements = record.select(Judgement, comparison=[one.id for one in comparisons])
+            preferred = of_record(record, standing(record.select(Preference, **wanted), comparisons, judgements))
+        setup = DpoSetup.of(settings, preferred, weights)
+        plan = setup.plan()
+        if dry_run:
+            return report(as_json, plan.text(), asdict(plan)) if first_process() else None
+        run = begun("align dpo", settings, weights, out, setup.student.checkpoint, source)
+        if first_process():
+            record.add([run])
+            click.echo(f"{plan.text()}\nif it stops: palate runs resume {run.id} --store {store}", err=True)
+        with telling_how_to_go_on(run, store):
+            written = align_dpo(record, setup, out)
+        if not first_process():
+            return None
     facts = {
-        "checkpoint": aligned.checkpoint,
-        "path": str(path),
-        "preferences": len(chosen),
-        "evaluations": evaluations(settings),
+        "run": run.id,
+        "checkpoint": written.checkpoint,
+        "checkpoints": written.checkpoints,
+        "path": str(written.path),
+        "preferences": len(preferred.pairs),
+        "evaluations": plan.rounds * plan.evaluations_a_round,
+        **asdict(plan),
     }
-    report(as_json, f"{path} is aligned on {len(chosen)} preferences ({aligned.checkpoint[:12]})", facts)
+    text = f"{written.path} is aligned on {len(preferred.pairs)} preferences ({written.checkpoint[:12]})"
+    return report(as_json, text, facts)
 
 
 @align.command()
@@ -95,12 +143,10 @@ def _online(kind: str, about: str) -> None:
 
     @store_option
     @json_option
-    @click.option("--generator", help="what is taught: shapes (by default), or a family of `palate align generators`")
-    @click.option(
-        "--weights", type=click.Path(path_type=Path), help="its weights: a folder in diffusers' format, or a checkpoint"
-    )
+    @generator_option
+    @weights_option
     @out_option
-    @click.option("--dry-run", is_flag=True, help="only say how large the run is")
+    @dry_run_option
     @settings_options
     def command(
         store: str,

@@ -7,10 +7,10 @@ Several processes share each step's prompts, and every one knows all rewards: wh
 many there are, but for rounding.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import torch
 from pydantic import Field, model_validator
@@ -25,6 +25,7 @@ from models.launch import gathered, rank, world
 from models.sde import State
 from palate.config import Settings
 
+T = TypeVar("T")
 Metrics = dict[str, Tensor]
 EARLIEST = 0.05  # flow time under which no training noise is drawn: velocities are singular at 0
 
@@ -238,6 +239,23 @@ class Online:
         return Rollout(
             places.flatten().to(device), conditions, told.group, drawn.latents, rewards, tuple(drawn.random_steps)
         )
+
+
+def one_by_one(loss: Callable[[T], Tensor], parts: Sequence[T]) -> Tensor:
+    """The sum of a loss over parts, each but the last gone backward before the next is evaluated.
+
+    What a part keeps for its backward pass is in memory for that part alone, however many there are. Gradients add up,
+    so they are those of the sum.
+    """
+    *before, last = parts
+    total = torch.zeros(())
+    for part in before:
+        value = loss(part)
+        if value.requires_grad:
+            value.backward()
+        total = total.to(value.device) + value.detach()
+        del value
+    return loss(last) + total
 
 
 def nothing_to_learn() -> Tensor:

@@ -1,7 +1,7 @@
 """What an algorithm asks of a generator, and the network of a run with its earlier weights."""
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, Protocol
 
 import torch
@@ -20,6 +20,8 @@ class Conditions(Protocol):
     """What a generator was asked, with a row for each prompt: a tensor, or anything that rows can be taken of."""
 
     def __getitem__(self, rows: Tensor, /) -> Any: ...
+
+    def to(self, device: torch.device | str, /) -> Any: ...
 
 
 class Policy(Protocol):
@@ -125,9 +127,18 @@ class Learner(nn.Module):
         with torch.no_grad():
             self._exchange(kept)
             try:
-                yield self.network
+                with self._no_idle_adapters() if kept else nullcontext():
+                    yield self.network
             finally:
                 self._exchange(kept)
+
+    def _no_idle_adapters(self) -> AbstractContextManager[None]:
+        """Adapters as they begin say nothing, so a reference with them costs what the network costs without."""
+        if not any("lora_B" in name for name, _ in self.network.named_parameters()):
+            return nullcontext()
+        from models.adapters import idle_ones_off
+
+        return idle_ones_off(self.network)
 
     def _exchange(self, kept: Kept | None) -> None:
         for old, now in zip(kept.buffers() if kept else (), trained(self.network)):

@@ -5,42 +5,23 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch.distributed.tensor import DTensor
 
-from alignment.gallery import gallery_of
+from alignment.gallery import LOOKED, drawn, gallery_of
 from alignment.lookout import LOOK, Lookout
 from alignment.online import Online
+from alignment.plan import Plan, bytes_for_backward
 from alignment.policy import InBatches, Learner, trained
 from alignment.recipe import ALGORITHMS, OnlineRecipe
 from alignment.student import Student, Written, student_of
 from alignment.task import Task
 from alignment.trackers import Trackers
 from models.fit import Progress, fit
-from models.gallery import glimpses
+from models.gallery import SHOWN, glimpses
 from models.journal import JOURNAL, Journal, curves
 from models.launch import first_process
 from palate.records import Run, content_hash
 from palate.store import Store
 from palate.version import code_version
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What a run would cost. An evaluation is one sample through the network; a backward pass counts as two."""
-
-    parameters: int
-    frozen: int
-    samples_a_step: float
-    evaluations_a_round: float
-    rounds: int
-    bytes: int
-
-    def text(self) -> str:
-        return (
-            f"{self.parameters:,} parameters learn and {self.frozen:,} are frozen; {self.samples_a_step:g} samples a "
-            f"step; {self.rounds} rounds of {self.evaluations_a_round:,.0f} evaluations; about "
-            f"{self.bytes / 2**20:,.0f} MiB for weights, optimiser, copies and what an update keeps to go backward"
-        )
 
 
 @dataclass(frozen=True)
@@ -88,27 +69,10 @@ class Setup:
             samples / told.updates,
             drawn + rows * (3 + copies + (rows // told.updates > at_once)) + held,
             told.fit.steps // told.updates,
-            sum(p.numel() * p.element_size() for p in frozen) + kept + at_once * self._bytes_for_backward(),
+            sum(p.numel() * p.element_size() for p in frozen)
+            + kept
+            + at_once * bytes_for_backward(self.objective.policy, self.learner.network, *self.objective.ask(1, 0)),
         )
-
-    def _bytes_for_backward(self) -> int:
-        """Measured on one sample: what a forward pass keeps beside the weights."""
-        policy, network = self.objective.policy, self.learner.network
-        own = (p.to_local() if isinstance(p, DTensor) else p for p in network.parameters())
-        weights = {p.untyped_storage().data_ptr() for p in own}
-        kept: dict[int, int] = {}
-
-        def note(saved: torch.Tensor) -> torch.Tensor:
-            storage = saved.untyped_storage()
-            if storage.data_ptr() not in weights:
-                kept[storage.data_ptr()] = storage.nbytes()
-            return saved
-
-        conditions = policy.conditions(self.objective.ask(1, 0))
-        x = policy.noise(1, torch.Generator().manual_seed(0))
-        with torch.autograd.graph.saved_tensors_hooks(note, lambda saved: saved):
-            policy.velocity(network, x, torch.ones(1, device=x.device), conditions)
-        return sum(kept.values())
 
     def run(self, folder: Path) -> Written:
         """Trains (or goes on training) in `folder`, and writes what was learned there.
@@ -122,8 +86,9 @@ class Setup:
         """
         folder.mkdir(parents=True, exist_ok=True)
         trackers = Trackers(self.recipe.trackers if first_process() else (), folder, self._told())
-        told = self.recipe
-        gallery = gallery_of(self.objective, told.show_every, told.fit.steps - 1, self.student.fps, folder, trackers)
+        told, prompts = self.recipe, self.objective.ask(SHOWN, LOOKED)
+        draw = drawn(self.objective.policy, self.learner.network, prompts, told.rollout, told.seed)
+        gallery = gallery_of(draw, prompts, told.show_every, told.fit.steps - 1, self.student.fps, folder, trackers)
         journal, lookout = Journal(folder / JOURNAL), self._lookout(folder)
 
         def watch(progress: Progress) -> None:

@@ -1,4 +1,5 @@
-"""The generator that is taught: how it is evaluated, what of it learns, and how that is written down."""
+"""The generator that is taught: how it is evaluated, what of it learns, how that is written down, and how videos become
+latents of its own."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -10,15 +11,19 @@ from pydantic import Discriminator, Tag
 from torch import nn
 
 from alignment.policy import Policy, ShapesPolicy
+from models.encoding import fitted
 from models.families import DTYPES, PipelineSettings, folder_hash, open_pipeline
 from models.generator import Generator
 from models.launch import first_process, shard, world
 from models.pipelines import TracedPipeline
+from models.sde import State
 from models.state import whole
-from models.weights import SHIPPED, Card, device_of, save_checkpoint
+from models.weights import SHIPPED, Card, device_of, file_hash, save_checkpoint
 from palate import shapes
 from palate.config import Settings
-from palate.errors import CheckpointError, ConfigError
+from palate.errors import CheckpointError, ConfigError, DataError
+from palate.media import Video, shrink
+from palate.records import content_hash
 
 
 class ShapesSettings(Settings):
@@ -57,7 +62,11 @@ class Written:
 
 @dataclass(frozen=True)
 class Student:
-    """`precision` is what float32 weights compute in; `write` takes a folder and a card."""
+    """`precision` is what float32 weights compute in; `write` takes a folder and a card.
+
+    `encode` makes the latents (1, ...) of a video, once conditions have been asked for, or raises DataError; `encoder`
+    names all that they depend on but the video, or is None where they cost next to nothing.
+    """
 
     policy: Policy
     network: nn.Module
@@ -66,6 +75,8 @@ class Student:
     device: torch.device
     precision: torch.dtype
     write: Callable[[Path, Card], Written]
+    encoder: str | None
+    encode: Callable[[Video], State]
 
 
 def student_of(settings: GeneratorSettings, weights: Path | None, device: str) -> Student:
@@ -93,8 +104,19 @@ def _shapes(settings: ShapesSettings, weights: Path, device: str) -> Student:
             path, (Generator(network, generator.codec, card).save(path, tensors),) if first_process() else ()
         )
 
+    def encode(video: Video) -> State:
+        length, height, width = video.frames.shape[:3]
+        if length != shapes.FRAMES or height != width or height % shapes.SIZE:
+            raise DataError(
+                f"a clip of {length} frames of {width} x {height}, where the shapes world has {shapes.FRAMES} of "
+                f"{shapes.SIZE} x {shapes.SIZE} and multiples",
+                "give --generator, and preferences among videos of its own",
+            )
+        clip = torch.from_numpy(shrink(video.frames, height // shapes.SIZE))
+        return generator.codec.encode(clip[None].to(generator.device))
+
     precision = DTYPES[settings.dtype]
-    return Student(policy, network, generator.checkpoint, shapes.FPS, generator.device, precision, write)
+    return Student(policy, network, generator.checkpoint, shapes.FPS, generator.device, precision, write, None, encode)
 
 
 def _freeze_but(network: nn.Module, parts: tuple[str, ...]) -> None:
@@ -138,7 +160,12 @@ def _pipeline(settings: PipelineSettings, weights: Path, device: str) -> Student
                     network.save_config(path.parent)  # type: ignore[operator]
         return Written(folder, tuple(found))
 
+    def encode(video: Video) -> State:
+        return policy.latents(fitted(video, *policy.size, settings.about.fps))
+
     precision = DTYPES[settings.dtype] if settings.whole else torch.float32
-    where = policy.networks[0].device
+    where: Any = policy.networks[0].device
     fps = settings.about.fps or 1.0
-    return Student(policy, policy.network, folder_hash(weights), fps, where, precision, write)  # type: ignore[arg-type]
+    parts = [folder_hash(weights / "vae"), file_hash(weights / "transformer" / "config.json")]
+    encoder = content_hash([settings.family, settings.sizes, *parts])
+    return Student(policy, policy.network, folder_hash(weights), fps, where, precision, write, encoder, encode)

@@ -40,6 +40,17 @@ class Policy(Settings):
         return f"{self.aggregation}; ties {self.ties}; votes >= {self.votes}; margin >= {self.margin:g}"
 
 
+def lead(good: float, same: float, bad: float, policy: Policy) -> float:
+    """The weight of a preference for the one that was called good; negative for the other; 0 where there is none."""
+    ties = same if policy.ties == "count" else 0
+    votes, ahead = good + ties + bad, abs(good - bad)
+    outvoted = policy.aggregation == "majority" and ties >= max(good, bad)
+    if not ahead or outvoted or votes < policy.votes or ahead / votes < policy.margin:
+        return 0.0
+    weight = ahead / votes if policy.aggregation == "vote_share" else 1.0
+    return weight if good > bad else -weight
+
+
 def preferences(comparisons: Iterable[Comparison], judgements: Iterable[Judgement], policy: Policy) -> list[Preference]:
     """Aggregate the judgements of `comparisons` on one axis.
 
@@ -100,22 +111,18 @@ def _decide(
 ) -> Preference | None:
     """The preference of one pair of samples; `ballot` holds each judgement's verdict from the side of `first`."""
     counts = Counter(ballot.values())
-    good, bad = counts[Verdict.GOOD], counts[Verdict.BAD]
-    same = counts[Verdict.SAME] + counts[Verdict.BOTH_BAD] if policy.ties == "count" else 0
-    votes, lead = good + same + bad, abs(good - bad)
-    outvoted = policy.aggregation == "majority" and same >= max(good, bad)
-    if not lead or outvoted or 2 * counts[Verdict.BOTH_BAD] > len(ballot):
+    same = counts[Verdict.SAME] + counts[Verdict.BOTH_BAD]
+    weight = lead(counts[Verdict.GOOD], same, counts[Verdict.BAD], policy)
+    if not weight or 2 * counts[Verdict.BOTH_BAD] > len(ballot):
         return None
-    if votes < policy.votes or lead / votes < policy.margin:
-        return None
-    winner, loser = (first, second) if good > bad else (second, first)
+    winner, loser = (first, second) if weight > 0 else (second, first)
     return Preference(
         study=study,
         case=case,
         axis=policy.axis,
         winner=winner,
         loser=loser,
-        weight=lead / votes if policy.aggregation == "vote_share" else 1.0,
+        weight=abs(weight),
         policy=policy.name,
         judgements=tuple(sorted(ballot)),
         simulated=simulated,

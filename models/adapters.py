@@ -1,5 +1,9 @@
 """Low-rank adapters (LoRA, arXiv:2106.09685), by peft: what is trained of a network too large to be trained whole."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
 from peft import LoraConfig, inject_adapter_in_model
 from peft.tuners.lora import LoraLayer
 from pydantic import Field
@@ -40,6 +44,21 @@ def adapt(network: nn.Module, settings: LoraSettings) -> None:
     for p in network.parameters():
         if p.requires_grad:
             p.data = p.data.float()
+
+
+@contextmanager
+def idle_ones_off(network: nn.Module) -> Iterator[None]:
+    """Where every adapter is without effect, as all are before they learn, the network is evaluated without them."""
+    layers = [part for part in network.modules() if isinstance(part, LoraLayer)]
+    ends = [layer.lora_B[NAME].get_parameter("weight") for layer in layers]
+    idle = bool(ends) and not torch.stack(torch._foreach_norm(ends)).any()
+    try:
+        for layer in layers if idle else ():
+            layer.enable_adapters(False)
+        yield
+    finally:
+        for layer in layers if idle else ():
+            layer.enable_adapters(True)
 
 
 def adapters_of(network: nn.Module) -> dict[str, Tensor]:

@@ -79,8 +79,13 @@ class PipelineSettings(Settings):
 
     def call(self) -> dict[str, Any]:
         """The arguments of every call."""
+        return self.sizes | guidance(self.family, self.strength)
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        """Those of them that say how large."""
         sizes = {"height": self.height, "width": self.width, "num_frames": self.frames}
-        return {name: size for name, size in sizes.items() if size} | guidance(self.family, self.strength)
+        return {name: size for name, size in sizes.items() if size}
 
     @property
     def strength(self) -> float:

@@ -97,6 +97,10 @@ class Told:
         """Of all arguments: what two prompts have to share to be told in one call."""
         return tuple((name, getattr(value, "shape", None)) for call in self.calls for name, value in call.each.items())
 
+    def to(self, device: torch.device | str) -> "Told":
+        calls = tuple(Call(_moved(call.each, device), _moved(call.shared, device)) for call in self.calls)
+        return Told(calls, _moved(self.behind, device))
+
 
 @dataclass(frozen=True)
 class Conditions:
@@ -116,6 +120,11 @@ class Conditions:
     def __getitem__(self, rows: Tensor) -> "Conditions":
         return Conditions(self.told, tuple(self.rows[row] for row in rows.tolist()))
 
+    def to(self, device: torch.device | str) -> "Conditions":
+        """On another device, and of the prompts only those that the rows are of."""
+        kept = sorted(set(self.rows))
+        return Conditions(tuple(self.told[row].to(device) for row in kept), tuple(kept.index(row) for row in self.rows))
+
     @cached_property
     def behind(self) -> Tensor | None:
         found = [self.told[row].behind for row in self.rows]
@@ -129,6 +138,15 @@ class Conditions:
             | call.shared
             for which, call in enumerate(self.told[self.rows[0]].calls)
         ]
+
+
+def _moved(value: Any, device: torch.device | str) -> Any:
+    """Tensors in lists, tuples and dictionaries too."""
+    if isinstance(value, Tensor):
+        return value.to(device)
+    if isinstance(value, dict):
+        return {name: _moved(one, device) for name, one in value.items()}
+    return type(value)(_moved(one, device) for one in value) if isinstance(value, list | tuple) else value
 
 
 def _together(values: list[Any]) -> Any:

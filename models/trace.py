@@ -26,6 +26,50 @@ class Step:
     samples: list[Tensor]
 
 
+@dataclass(frozen=True)
+class Said:
+    """What was asked, and what was said to it: each output of the networks, and each of the encoding of a prompt."""
+
+    asked: Arguments
+    outputs: list[Any]
+    prompts: list[Any]
+
+
+@contextmanager
+def noted(pipeline: Any, networks: list[nn.Module], asked: Arguments) -> Iterator[Said]:
+    """All that is said while the pipeline is asked once."""
+    said, encode = Said(asked, [], []), pipeline.encode_prompt
+
+    def note(*args: Any, **kwargs: Any) -> Any:
+        said.prompts.append(encode(*args, **kwargs))
+        return said.prompts[-1]
+
+    hooks = [one.register_forward_hook(lambda *told: said.outputs.append(told[2])) for one in networks]
+    pipeline.encode_prompt = note
+    try:
+        yield said
+    finally:
+        del pipeline.encode_prompt
+        for hook in hooks:
+            hook.remove()
+
+
+@contextmanager
+def repeated(pipeline: Any, networks: list[nn.Module], said: Said) -> Iterator[None]:
+    """Whatever was said is said again, by nobody."""
+    outputs, prompts = iter(said.outputs), iter(said.prompts)
+    forwards = [network.forward for network in networks]
+    for network in networks:
+        network.forward = lambda *_, **__: next(outputs)  # type: ignore[method-assign]
+    pipeline.encode_prompt = lambda *_, **__: next(prompts)
+    try:
+        yield
+    finally:
+        del pipeline.encode_prompt
+        for network, forward in zip(networks, forwards):
+            network.forward = forward  # type: ignore[method-assign]
+
+
 @contextmanager
 def replaced_step(scheduler: Any, step: Any) -> Iterator[None]:
     """`step(scheduler, output, told, sample, ...)` in place of the scheduler's own. Its copies have it too (LTX-2)."""

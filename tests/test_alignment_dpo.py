@@ -3,14 +3,21 @@
 import math
 from pathlib import Path
 
+import pytest
 import torch
+from torch import Tensor
 
 from alignment.algorithms.dpo import DpoSettings, FlowDpo, PairErrors, dpo_loss
 from alignment.pairs import Pairs
+from alignment.policy import Learner, ShapesPolicy
 from models.conditions import tokens
 from models.dit import VideoTransformer
 from models.fit import FitSettings, fit
 from models.flavours import FLAVOURS, network_shape
+from models.generator import Generator
+from models.pretrain import fit_codec
+from palate.config import load
+from palate.errors import ConfigError
 
 ERRORS = torch.tensor([0.5, 0.7, 0.2])
 WEIGHT = torch.tensor([1.0, 0.5, 0.25])
@@ -52,20 +59,37 @@ def test_a_pair_of_no_weight_changes_nothing() -> None:
     torch.testing.assert_close(all_three, two)
 
 
-def trained(folder: Path, hold: float) -> tuple[FlowDpo, list[dict[str, float]]]:
-    """A tiny network after a hundred steps on pairs of a bright winner and a dark loser, and what was watched."""
+class Known:
+    """Satisfies alignment.pairs.Latents."""
+
+    def __init__(self, rows: Tensor) -> None:
+        self.rows, self.shape = rows, rows.shape[1:]
+
+    def __getitem__(self, rows: Tensor) -> Tensor:
+        return self.rows[rows]
+
+
+def objective(hold: float, batch: int = 8) -> FlowDpo:
+    """Pairs of a bright winner and a dark loser, of one caption, for a tiny network."""
     torch.manual_seed(0)
-    policy = VideoTransformer(network_shape(FLAVOURS["tiny"]))
-    reference = VideoTransformer(policy.shape)
-    reference.load_state_dict(policy.state_dict())
-    caption = "a red circle moves left, on a white background"
-    shape = (4, policy.shape.tokens, policy.shape.channels)
-    pairs = Pairs(tokens([caption] * 4), torch.full(shape, 0.5), torch.full(shape, -0.5), torch.ones(4))
-    objective = FlowDpo(policy, reference, pairs, DpoSettings(beta=20, hold=hold, batch=8), seed=0)
+    network = VideoTransformer(network_shape(FLAVOURS["tiny"]))
+    words = tokens(["a red circle moves left, on a white background"])
+    values = torch.tensor([0.5, -0.5]).repeat_interleave(4)[:, None, None]
+    rows = Known(values.expand(8, network.shape.tokens, network.shape.channels))
+    first, none = torch.arange(4), torch.zeros(4, dtype=torch.long)
+    pairs = Pairs(words, rows, none, first, first + 4, torch.ones(4))
+    policy = ShapesPolicy(Generator(network, fit_codec(FLAVOURS["tiny"], 0), {}))
+    settings = DpoSettings(beta=20, hold=hold, batch=batch)
+    return FlowDpo(policy, Learner(network, reference=True), pairs, settings, seed=0)
+
+
+def trained(folder: Path, hold: float) -> tuple[FlowDpo, list[dict[str, float]]]:
+    """The objective after a hundred steps, and what was watched."""
+    learned = objective(hold)
     seen: list[dict[str, float]] = []
     settings = FitSettings(steps=101, lr=1e-3, warmup=5)
-    fit(policy, objective, settings, folder / f"{hold}.pt", "dpo", "", lambda p: seen.append(p.metrics))
-    return objective, seen
+    fit(learned.learner, learned, settings, folder / f"{hold}.pt", "dpo", "", lambda p: seen.append(p.metrics))
+    return learned, seen
 
 
 def test_training_moves_error_from_winners_to_losers(tmp_path: Path) -> None:
@@ -77,6 +101,12 @@ def test_training_moves_error_from_winners_to_losers(tmp_path: Path) -> None:
 
 
 def test_holding_keeps_what_is_drawn_at_low_noise_and_lets_high_noise_learn(tmp_path: Path) -> None:
-    free, held = (trained(tmp_path, hold)[1][-1] for hold in (0.0, 30.0))
+    free, held = (trained(tmp_path, hold)[1][-1] for hold in (1e-6, 30.0))
     assert held["held"] < 0.1 * free["held"]
     assert held["implicit_accuracy"] == 1.0
+
+
+def test_hold_wants_a_split() -> None:
+    with pytest.raises(ConfigError, match="hold is of times below split"):
+        load(DpoSettings, None, ("split=0", "hold=1"))
+    assert load(DpoSettings, None, ("split=0", "hold=0")).split == 0

@@ -71,6 +71,8 @@ def parameters(path: Path) -> Tensor:
         ("grpo", ()),
         pytest.param("grpo", ("generator.shard=true",), marks=pytest.mark.slow),
         pytest.param("awm", ("generator.shard=true", "rollout.batch=2"), marks=pytest.mark.slow),
+        pytest.param("nft", (), marks=pytest.mark.slow),
+        pytest.param("rwr", ("generator.shard=true",), marks=pytest.mark.slow),
         pytest.param("sft", (), marks=pytest.mark.slow),
         pytest.param("online-dpo", (), marks=pytest.mark.slow),
     ],

@@ -18,6 +18,8 @@ from gaussian_policy import GaussianPolicy, near, online
 from tiny_generator import killed_before
 
 from alignment.algorithms.awm import Awm, AwmSettings
+from alignment.algorithms.grpo import OffPolicyError
+from alignment.begun import begun, telling_how_to_go_on
 from alignment.cli import align
 from alignment.lookout import HackedError
 from alignment.recipe import ALGORITHMS
@@ -25,9 +27,11 @@ from alignment.reinforce import Setup
 from alignment.rollout import RolloutSettings
 from alignment.runs_cli import runs
 from alignment.scoring import NoRewardError
+from models.fit import StoppedError
 from models.generator import Generator
 from models.journal import read
 from palate.config import load
+from palate.errors import FileError, PalateError
 from palate.records import Run
 from palate.store import Store
 from rewards.remote import RewardServerError
@@ -105,6 +109,16 @@ def test_a_run_whose_reward_server_dies_says_how_to_go_on_and_goes_on_bit_for_bi
         ended = list(record.select(Run, task="align awm"))
     assert len(ended) == 1  # both ended in the very same checkpoint, so they are one row
     assert Generator.load(tmp_path / "broken" / "generator.safetensors").checkpoint == ended[0].outputs[0]
+
+
+@pytest.mark.parametrize(
+    "kind", [StoppedError, HackedError, NoRewardError, RewardServerError, OffPolicyError, FileError]
+)
+def test_whatever_stops_a_run_ends_with_the_command_that_goes_on(kind: type[PalateError], tmp_path: Path) -> None:
+    run = begun("align awm", load(ALGORITHMS["awm"].recipe, None, TOLD), None, tmp_path, "a" * 64)
+    with pytest.raises(kind) as caught, telling_how_to_go_on(run, "r.db"):
+        raise kind("it went wrong", "mend it")
+    assert str(caught.value) == f"it went wrong: mend it; then go on with `palate runs resume {run.id} --store r.db`"
 
 
 FULL = """

@@ -242,6 +242,39 @@ def test_gradients_reach_the_network_that_is_given() -> None:
     assert all(p.grad is not None for p in pipe.transformer.blocks.parameters() if p.requires_grad)
 
 
+@pytest.mark.parametrize("times", [(0.9, 0.8), (0.2, 0.9), (0.1, 0.3)])
+def test_of_two_sharded_networks_all_processes_call_those_that_anybody_needs(
+    times: tuple[float, float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In one order, and what is only called for others changes neither what is said nor any gradient."""
+    torch.manual_seed(0)
+    pipe, call, asked = wan(two=True)
+    pipe.register_to_config(boundary_ratio=0.5)
+    pipe.set_progress_bar_config(disable=True)
+    traced = TracedPipeline(pipe, **call)
+    conditions = traced.traced(**asked)[torch.zeros(2, dtype=torch.long)]
+    x, t = traced.noise(2, torch.Generator().manual_seed(0)), torch.tensor(times)
+    calls: list[int] = []
+    for which, network in enumerate(traced.networks):
+        network.register_forward_hook(lambda *_, which=which: calls.append(which))
+    parameters = list(traced.network.parameters())
+
+    def said() -> tuple[torch.Tensor, list[Any]]:
+        velocity = traced.velocity(traced.network, x, t, conditions)
+        return velocity, list(torch.autograd.grad(velocity.square().sum(), parameters, allow_unused=True))
+
+    alone, gradients = said()
+    assert set(calls) == {int(time < 0.5) for time in times}
+    calls.clear()
+    monkeypatch.setattr("models.pipelines.DTensor", torch.nn.Parameter)  # as if it were sharded
+    monkeypatch.setattr("models.pipelines.gathered", lambda own: torch.stack([own, torch.ones_like(own)]))
+    together, others = said()
+    assert calls == [0, 1]
+    assert torch.equal(alone, together)
+    for one, other in zip(gradients, others):
+        torch.testing.assert_close(torch.zeros_like(other) if one is None else one, other)
+
+
 class Asked(TracedPipeline):
     """Two prompts by their embeddings, and nothing is decoded."""
 

@@ -18,33 +18,44 @@ values, not sums, hence a beta in the hundreds (as in flow_grpo). (5) Shared noi
 from (which Kling-Omni, arXiv:2512.16776, 2.2.3, keeps with its pairs) gained less, 2 and 4 points at two learning rates
 against 9, one run each.
 
-`winner_drift`, the mean of e_w - e_w_ref, is logged so that (2) can be seen.
+With `split` and `hold` 0 it is the paper's own, at all times. `winner_drift`, the mean of e_w - e_w_ref, is logged so
+that (2) can be seen.
 """
 
 from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812 (the usual name)
 
+from alignment.online import Noised, mean_square
 from alignment.pairs import Pairs
+from alignment.policy import Learner, Policy
 from models import flow
-from models.dit import VideoTransformer, Words
-from models.flow import Latents, Times
+from models.launch import rank, world
+from models.sde import State
 from palate.config import Settings
 
 Errors = Float[Tensor, " pairs"]
 
 
 class DpoSettings(Settings):
-    """`beta`, `hold` and `split` as above; `batch` counts pairs."""
+    """`beta`, `hold` and `split` as above; `batch` counts the pairs of a step, all processes together."""
 
     beta: float = Field(default=100.0, gt=0)
     hold: float = Field(default=60.0, ge=0)
-    split: float = Field(default=0.6, gt=0, lt=1)
+    split: float = Field(default=0.6, ge=0, lt=1)
     batch: int = Field(default=16, ge=1)
+
+    @model_validator(mode="after")
+    def _fits(self) -> "DpoSettings":
+        if self.hold and not self.split:
+            raise ValueError("hold is of times below split, which is 0")
+        if self.batch % world():
+            raise ValueError(f"batch ({self.batch}) must be a multiple of the processes ({world()})")
+        return self
 
 
 @dataclass(frozen=True)
@@ -74,34 +85,46 @@ def dpo_loss(errors: PairErrors, weight: Errors, beta: float) -> tuple[Tensor, d
 
 @dataclass
 class FlowDpo:
-    """The objective for the training loop: pairs, times and noise of a step from its number."""
+    """The objective for the training loop: pairs, times and noise of a step from its number.
 
-    policy: VideoTransformer
-    reference: VideoTransformer
+    Several processes share a step's pairs: what is learned does not depend on how many there are, but for rounding.
+    """
+
+    policy: Policy
+    learner: Learner
     pairs: Pairs
     settings: DpoSettings
     seed: int
 
     def __call__(self, step: int) -> tuple[Tensor, dict[str, Tensor]]:
-        device, split = self.pairs.winner.device, self.settings.split
-        rng = torch.Generator(device).manual_seed(self.seed * 1_000_003 + step)
-        chosen = torch.randint(len(self.pairs.weight), (self.settings.batch,), generator=rng, device=device)
-        winner, loser, words = self.pairs.winner[chosen], self.pairs.loser[chosen], self.pairs.words[chosen]
-        eps, other = (torch.randn(winner.shape, generator=rng, device=device) for _ in range(2))
-        high = split + (1 - split) * flow.draw_times(len(chosen), 1.0, rng)
-        low = split * torch.rand(len(chosen), generator=rng, device=device)
+        told, pairs = self.settings, self.pairs
+        rng = torch.Generator().manual_seed(self.seed * 1_000_003 + step)
+        chosen = torch.randint(len(pairs.weight), (told.batch,), generator=rng)
+        eps, other = (torch.randn(told.batch, *pairs.latents.shape, generator=rng) for _ in range(2))
+        high = told.split + (1 - told.split) * flow.draw_times(told.batch, 1.0, rng)
+        low = told.split * torch.rand(told.batch, generator=rng)
 
-        both, high = torch.cat([winner, loser]), high.repeat(2)
-        predicted, fixed = self._predicted(flow.noised(both, eps.repeat(2, 1, 1), high), high, words.repeat(2, 1))
-        errors = flow.velocity_error(predicted, both, high).chunk(2)
-        reference = flow.velocity_error(fixed, both, high).chunk(2)
-        loss, watched = dpo_loss(PairErrors(*errors, *reference), self.pairs.weight[chosen], self.settings.beta)
+        own = slice(rank(), None, world())
+        winner, loser, prompt = (part[chosen[own]] for part in (pairs.winner, pairs.loser, pairs.prompt))
+        x0, weight = pairs.latents[torch.cat([winner, loser])], pairs.weight[chosen]
+        both = self._noised(x0, high[own].repeat(2), torch.cat([eps[own]] * 2), prompt.repeat(2))
+        v, v_ref = self._velocities(both)
+        errors, reference = both.error(v).chunk(2), both.error(v_ref).chunk(2)
+        mine = weight[own].to(v.device)
+        loss, watched = dpo_loss(PairErrors(*errors, *reference), mine, told.beta)
+        loss = loss * mine.sum() * world() / weight.sum()  # a mean over everybody's pairs once gradients are averaged
+        if not told.hold:
+            return loss, watched
+        held = mean_square(torch.sub(*self._velocities(self._noised(x0[: len(prompt)], low[own], other[own], prompt))))
+        return loss + told.hold * held.mean(), {**watched, "held": held.mean().detach()}
 
-        held = flow.velocity_error(*self._predicted(flow.noised(winner, other, low), low, words), low).mean()
-        return loss + self.settings.hold * held, {**watched, "held": held.detach()}
+    def _noised(self, x0: State, t: flow.Times, eps: State, prompt: Tensor) -> Noised:
+        device = next(self.learner.network.parameters()).device
+        x0, t, eps = (part.to(device) for part in (x0, t, eps))
+        return Noised(x0, t, eps, self.pairs.conditions[prompt].to(device))
 
-    def _predicted(self, noisy: Latents, t: Times, words: Words) -> tuple[Latents, Latents]:
-        """x0 as the policy and as the reference see it."""
-        with torch.no_grad():
-            fixed = self.reference(noisy, t, words)
-        return self.policy(noisy, t, words), fixed
+    def _velocities(self, noised: Noised) -> tuple[State, State]:
+        """Of the policy and of the reference."""
+        with self.learner.under(self.learner.reference) as network:
+            v_ref = noised.velocity(self.policy, network)
+        return noised.velocity(self.policy, self.learner.network), v_ref

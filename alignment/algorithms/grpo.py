@@ -23,7 +23,7 @@ first random step has one state a prompt, so its update is one evaluation a prom
 the same to rounding. (3) Samples without a reward, or of a tied group, have advantage 0 and so no gradient, but count
 in the mean. (4) With sampler `cps` the log-probability keeps its variance, so a clip of flow_grpo's has to be divided
 by 2 deviation^2. (5) A first update takes what guidance leads away from, through which no gradient goes, from the
-rollout.
+rollout. (6) Steps go backward one by one, so that a wider window keeps no more for its backward pass.
 """
 
 from collections import defaultdict
@@ -35,7 +35,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from alignment.advantage import AdvantageSettings, advantages, reward_metrics
-from alignment.online import Metrics, Update
+from alignment.online import Metrics, Update, one_by_one
 from alignment.policy import Learner
 from alignment.rollout import RandomStep, Rollout, RolloutSettings, Rows, WindowSettings
 from models.sde import State, Transition
@@ -99,9 +99,9 @@ class Grpo:
         told, rollout = self.settings, update.rollout
         given = advantages(rollout.rewards, told.advantage)
         advantage, rows = update.of_samples(given), update.samples
-        parts: list[Tensor] = []
         watched: dict[str, list[Tensor]] = defaultdict(list)
-        for step in rollout.random_steps:
+
+        def part_of(step: RandomStep) -> Tensor:
             new, reference = self._steps(update, step, rows)
             ratio = ratio_of(self._end(rollout, step, rows), new, step.old[step.row[rows]], told.guard)
             if update.first:
@@ -111,12 +111,14 @@ class Grpo:
             if reference:
                 kl = divergence(new, reference, span, told.kl_scaling).mean()
                 part = part + told.kl * kl
-                watched["kl"].append(kl)
-            parts.append(part)
+                watched["kl"].append(kl.detach())
             watched["clipfrac"].append(((ratio.detach() - 1).abs() > told.clip).float().mean())
-            watched["approx_kl"].append(0.5 * ratio.log().square().mean())
-        means = {name: torch.stack(values).mean().detach() for name, values in watched.items()}
-        return torch.stack(parts).mean(), {**means, **reward_metrics(rollout.rewards, given)}
+            watched["approx_kl"].append(0.5 * ratio.detach().log().square().mean())
+            return part / len(rollout.random_steps)
+
+        total = one_by_one(part_of, rollout.random_steps)
+        means = {name: torch.stack(values).mean() for name, values in watched.items()}
+        return total, {**means, **reward_metrics(rollout.rewards, given)}
 
     def _end(self, rollout: Rollout, step: RandomStep, rows: Rows) -> State:
         """Where each of `rows` went, or by its outcome is to be expected to have gone: the mean of a step toward it."""

@@ -14,10 +14,9 @@ import torch
 from torch import Tensor
 
 from alignment.algorithms.dpo import PairErrors, dpo_loss
-from alignment.pairs import Pairs, read_pairs
+from alignment.pairs import Pairs, of_record
+from alignment.train import DpoRecipe, DpoSetup
 from models import flow
-from models.generator import Generator
-from models.weights import SHIPPED
 from palate.records import Preference
 from palate.store import Store
 
@@ -25,17 +24,18 @@ BATCH = 16
 EDGES = (0.02, 0.3, 0.5, 0.7, 0.85, 0.95, 1.0)
 
 
-def gradients(generator: Generator, pairs: Pairs, low: float, high: float, batches: int) -> Tensor:
+def gradients(network: torch.nn.Module, pairs: Pairs, low: float, high: float, batches: int) -> Tensor:
     """(batches, parameters): of the preference term, at times even between `low` and `high`."""
     rng = torch.Generator().manual_seed(0)
-    parameters = list(generator.network.parameters())
+    parameters = list(network.parameters())
     rows: list[Tensor] = []
     for _ in range(batches):
         chosen = torch.randint(len(pairs.weight), (BATCH,), generator=rng)
-        x0 = torch.cat([pairs.winner[chosen], pairs.loser[chosen]])
-        eps = torch.randn(pairs.winner[chosen].shape, generator=rng).repeat(2, 1, 1)
+        x0 = pairs.latents[torch.cat([pairs.winner[chosen], pairs.loser[chosen]])]
+        eps = torch.randn(BATCH, *pairs.latents.shape, generator=rng).repeat(2, 1, 1)
         t = (low + (high - low) * torch.rand(BATCH, generator=rng)).repeat(2)
-        found = generator.network(flow.noised(x0, eps, t), t, pairs.words[chosen].repeat(2, 1))
+        words = pairs.conditions[pairs.prompt[chosen].repeat(2)]
+        found = network(flow.noised(x0, eps, t), t, words)
         errors = flow.velocity_error(found, x0, t).chunk(2)
         loss, _ = dpo_loss(PairErrors(*errors, *(one.detach() for one in errors)), pairs.weight[chosen], beta=100.0)
         rows.append(torch.cat([part.flatten() for part in torch.autograd.grad(loss, parameters)]))
@@ -65,12 +65,12 @@ def main() -> None:
     parser.add_argument("--store", required=True)
     parser.add_argument("--batches", type=int, default=96)
     told = parser.parse_args()
-    generator = Generator.load(SHIPPED)
     with Store(told.store, create=False) as record:
-        pairs = read_pairs(record, list(record.select(Preference)), generator.codec)
+        setup = DpoSetup.of(DpoRecipe(), of_record(record, list(record.select(Preference))))
+        pairs = setup.objective(record.media.folder.with_name("latents")).pairs
     print(f"{len(pairs.weight)} preferences, {told.batches} batches of {BATCH}")
     for low, high in pairwise(EDGES):
-        rows = gradients(generator, pairs, low, high, told.batches)
+        rows = gradients(setup.student.network, pairs, low, high, told.batches)
         value, error = jackknifed(rows @ rows.T)
         print(f"t {low:4.2f} to {high:4.2f}: {value:6.3f} +- {error:.3f}", flush=True)
 

@@ -17,6 +17,7 @@ from palate.errors import PalateError
 
 LIVE_SECONDS = 5
 FILTER = 168  # pixels: two stand side by side on a phone
+PLAYER = 340  # pixels of one of two videos: both fit beside each other on a desk, one on a phone
 WIDTH = 720  # of a picture that is taken away
 _SIGN = {"good": ":material/check_circle:", "bad": ":material/do_not_disturb_on:", "open": ":material/help:"}
 _ROWS, _ROW = 12, 35  # a table taller than so many rows scrolls; pixels a row
@@ -104,7 +105,9 @@ def show(item: Item) -> None:
                 st.code(text, language=None, wrap_lines=True)
         case Clips(title, clips):
             st.markdown(_escaped(title))
-            for column, clip in zip(st.columns(max(len(clips), 1)), clips):
+            row = st.container(horizontal=True)  # wraps: on a phone two of many stand side by side
+            for clip in clips:
+                column = row.container(width=PLAYER if len(clips) < 3 else FILTER)
                 column.markdown(f"**{_escaped(clip.label)}**")
                 if clip.path is None:
                     column.info(clip.note)

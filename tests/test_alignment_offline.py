@@ -322,8 +322,10 @@ def test_a_run_killed_with_9_goes_on_bit_for_bit(weights: dict[str, Path], tmp_p
         for name in ("whole", "broken")
     )
     CliRunner().invoke(align, whole, catch_exceptions=False)
+    forks = get_context("forkserver")
+    forks.set_forkserver_preload(["alignment.train", "alignment.reinforce"])
     for step in range(1, 4):
-        child = get_context("fork").Process(target=die_before, args=(step, broken))
+        child = forks.Process(target=die_before, args=(step, broken))
         child.start()
         child.join()
         assert child.exitcode == -signal.SIGKILL

@@ -5,6 +5,9 @@
 One round is drawn, and each of its prompts gives a gradient of its own. Their mean is what an update follows. Printed
 is its squared norm over that of one prompt's deviation from it, both without bias, times 1000: a part at 10 needs 100
 prompts for as much signal as noise. Errors are a jackknife over prompts. Nothing is learned in between.
+
+The last row is the length of the round's gradient over that of `held` (alignment/online.py) where every weight has
+moved by a deviation of MOVED: the size that `times.hold` has to have for the two to be of a kind.
 """
 
 import argparse
@@ -22,6 +25,7 @@ from models.weights import SHIPPED
 from palate.config import load
 from palate.report_text import table
 
+MOVED = 0.002
 RECIPES = Path(__file__).parents[2] / "alignment" / "recipes"
 WAYS = ["grpo", "grpo,grpo.credit=outcome", "nft", "awm"]
 
@@ -32,8 +36,9 @@ def part_of(name: str) -> str:
     return pieces[2] if pieces[0] == "blocks" else pieces[0]
 
 
-def products(kind: str, overrides: list[str]) -> dict[str, Tensor]:
-    """Inner products (prompts, prompts) of the prompts' gradients, by part, in the network's order."""
+def measured(kind: str, overrides: list[str]) -> tuple[dict[str, Tensor], float]:
+    """Inner products (prompts, prompts) of the prompts' gradients, by part, in the network's order; and what they pull,
+    over what holds."""
     setup = Setup.of(kind, load(ALGORITHMS[kind].recipe, RECIPES / f"{kind}.toml", overrides), SHIPPED)
     objective, rollout = setup.objective, setup.objective.draw(0)
     learned = {name: p for name, p in setup.learner.network.named_parameters() if p.requires_grad}
@@ -48,7 +53,13 @@ def products(kind: str, overrides: list[str]) -> dict[str, Tensor]:
     found = defaultdict[str, Tensor](lambda: torch.zeros(1))
     for name, gradients in rows.items():
         found[part_of(name)] = found[part_of(name)] + torch.stack(gradients) @ torch.stack(gradients).T
-    return found
+    whole = torch.stack(list(found.values())).sum() / len(rollout.places) ** 2
+    with torch.no_grad():
+        for p in learned.values():
+            p.add_(MOVED * torch.randn(p.shape))
+    told = (torch.arange(len(rollout.places)), 0, False, objective.seed, objective.rollouts.shift, objective.times)
+    held = torch.autograd.grad(Update(objective.policy, setup.learner, rollout, *told).held(), list(learned.values()))
+    return found, float(whole.sqrt() / torch.stack([one.square().sum() for one in held]).sum().sqrt())
 
 
 def main() -> None:
@@ -59,11 +70,12 @@ def main() -> None:
     columns: dict[str, dict[str, str]] = {}
     for way in told.ways:
         kind, *overrides = way.split(",")
-        every = [f"rollout.prompts={told.prompts}", "updates=1", "generator.learned=[]", "times.hold=0", *overrides]
-        parts = products(kind, every)
+        every = [f"rollout.prompts={told.prompts}", "updates=1", "generator.learned=[]", *overrides]
+        parts, pull = measured(kind, every)
         parts = {"all": torch.stack(list(parts.values())).sum(dim=0), **parts}
         ratios = {part: jackknifed(rows) for part, rows in parts.items()}
         columns[way] = {part: f"{1000 * value:.1f} +- {1000 * error:.1f}" for part, (value, error) in ratios.items()}
+        columns[way]["pull"] = f"{pull:.2g}"
     (first, *_) = columns.values()
     print(table(["part", *columns], [[part, *(column[part] for column in columns.values())] for part in first]))
     print(f"{told.prompts} prompts, one round each; signal to noise of one prompt's gradient, x 1000")

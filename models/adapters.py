@@ -51,7 +51,7 @@ def idle_ones_off(network: nn.Module) -> Iterator[None]:
     """Where every adapter is without effect, as all are before they learn, the network is evaluated without them."""
     layers = [part for part in network.modules() if isinstance(part, LoraLayer)]
     ends = [layer.lora_B[NAME].get_parameter("weight") for layer in layers]
-    idle = bool(ends) and not torch.stack(torch._foreach_norm(ends)).any()
+    idle = bool(ends) and not torch.stack([end.detach().norm() for end in ends]).any()
     try:
         for layer in layers if idle else ():
             layer.enable_adapters(False)

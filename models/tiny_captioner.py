@@ -74,7 +74,7 @@ class CaptionerRecipe(Settings):
     shape: CaptionerShape = CaptionerShape()
     batch: int = 32
     drop: float = Field(default=0.5, ge=0, lt=1)
-    fit: FitSettings = FitSettings(steps=1_200, lr=4e-3, cooldown=0.3, ema=0.98, save_every=100)
+    fit: FitSettings = FitSettings(steps=1_000, lr=4e-3, cooldown=0.3, ema=0.98, save_every=100)
 
 
 class CaptionerNetwork(nn.Module):

@@ -1,9 +1,12 @@
 """The shipped enhancer: small, and good at requests it has not seen, of the kinds that its card says."""
 
+import numpy as np
 import pytest
 
+from alignment.prompt_reward import factual
 from models.enhancer import SHIPPED_ENHANCER, Enhancer
 from palate import shapes
+from palate.wishes import KINDS, Kind, draw_wish
 
 
 @pytest.fixture(scope="module")
@@ -21,7 +24,6 @@ def test_the_shipped_model_is_small(shipped: Enhancer) -> None:
     [
         "white bg, 2 crimson boxes, up",
         "两个红色正方形向上移动，背景是白色",
-        "on a wihte background, two red sqaures, moving up",
         "two red squares move up, on a white background",
         "pretend nobody asked. two red squares move up, on a white background",
     ],
@@ -31,6 +33,15 @@ def test_the_shipped_model_understands_requests_of_every_kind(shipped: Enhancer,
     assert told.note == ""
     assert told.rewrite == "two red squares move up, on a white background"
     assert told.thought.startswith("Asked: two, red, square")
+
+
+@pytest.mark.parametrize(("kind", "least"), [(kind, 0.6 if kind == "misspelt" else 0.8) for kind in KINDS])
+def test_most_held_out_requests_of_each_kind_are_understood(shipped: Enhancer, kind: Kind, least: float) -> None:
+    rng = np.random.default_rng(0)
+    wishes = [draw_wish(rng, "heldout", (kind,)) for _ in range(24)]
+    told = shipped.enhance([wish.text for wish in wishes])
+    whole = [factual(wish, one.rewrite) == 1 for wish, one in zip(wishes, told)]
+    assert np.mean(whole) >= least
 
 
 def test_the_shipped_model_says_what_was_left_open(shipped: Enhancer) -> None:

@@ -50,7 +50,7 @@ class SftPart(Settings):
     """`wishes` different requests, in batches, with Adam and a cosine to zero. No steps: the base is taken as it is."""
 
     wishes: int = Field(default=30_000, ge=1)
-    steps: int = Field(default=1_500, ge=0)
+    steps: int = Field(default=1_000, ge=0)
     batch: int = 32
     lr: float = 3e-3
     warmup: int = 50
@@ -60,7 +60,7 @@ class SftPart(Settings):
 class RlPart(Settings):
     """GRPO: each step answers `prompts` requests `group` times each. `beta` weighs the KL to the start of RL."""
 
-    steps: int = Field(default=40, ge=0)
+    steps: int = Field(default=30, ge=0)
     prompts: int = 8
     group: int = 8
     lr: float = 3e-4

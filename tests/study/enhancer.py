@@ -12,7 +12,7 @@ import argparse
 import json
 import tomllib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
 
@@ -51,6 +51,23 @@ class Drawn:
     visual: np.ndarray
 
 
+@dataclass
+class Screen:
+    """Draws caption number i from noise number i, and each caption and noise once."""
+
+    generator: Generator
+    known: dict[tuple[str, int], shapes.Frames] = field(default_factory=dict)
+
+    def clips(self, captions: Sequence[str]) -> list[shapes.Frames]:
+        asked = [(caption, at) for at, caption in enumerate(captions)]
+        due = [one for one in asked if one not in self.known]
+        for start in range(0, len(due), 32):
+            some = due[start : start + 32]
+            made = self.generator.clips([text for text, _ in some], [at for _, at in some], SamplerSettings())
+            self.known.update(zip(some, made))
+        return [self.known[one] for one in asked]
+
+
 def main() -> None:
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     options.add_argument(
@@ -61,21 +78,21 @@ def main() -> None:
     options.add_argument("--curve", type=int, default=12, help="the same for each point of a curve")
     options.add_argument("--seed", type=int, default=0)
     told = options.parse_args()
-    generator = Generator.load_for_worker(SHIPPED)
+    screen = Screen(Generator.load_for_worker(SHIPPED))
     wishes = drawn_wishes(told.each, told.seed)
     models = {name: Path(folder) if folder else SHIPPED_ENHANCER for name, _, folder in map(parted, told.models)}
     rewritten = {name: Enhancer(path, "cpu").enhance(texts(wishes)) for name, path in models.items()}
-    arms = {"as asked": drawn(generator, wishes, texts(wishes))}
-    arms |= {name: drawn(generator, wishes, [one.rewrite for one in each]) for name, each in rewritten.items()}
+    arms = {"as asked": drawn(screen, wishes, texts(wishes))}
+    arms |= {name: drawn(screen, wishes, [one.rewrite for one in each]) for name, each in rewritten.items()}
     curves = [
-        curve(folder, next(iter(models.values())), generator, drawn_wishes(told.curve, told.seed + 1))
+        curve(folder, next(iter(models.values())), screen, drawn_wishes(told.curve, told.seed + 1))
         for folder in told.runs
     ]
     lines = [
         *opening(told, wishes),
         *scores(wishes, arms),
         *unharmed(wishes, arms),
-        *choice(models, generator, told.each),
+        *choice(models, screen, told.each),
         *people(wishes, arms, told.seed),
         *kept(wishes, rewritten),
         *(line for each in curves for line in each),
@@ -103,15 +120,9 @@ def texts(wishes: Sequence[Wish]) -> list[str]:
     return [wish.text for wish in wishes]
 
 
-def drawn(generator: Generator, wishes: Sequence[Wish], prompts: list[str]) -> Drawn:
+def drawn(screen: Screen, wishes: Sequence[Wish], prompts: list[str]) -> Drawn:
     """Wish number i from noise number i, whatever the prompt."""
-    captions = [understood(without_handles(prompt)) for prompt in prompts]
-    clips = np.concatenate(
-        [
-            generator.clips(captions[at : at + 32], list(range(at, min(at + 32, len(captions)))), SamplerSettings())
-            for at in range(0, len(captions), 32)
-        ]
-    )
+    clips = screen.clips([understood(without_handles(prompt)) for prompt in prompts])
     granted = [wish.granted(clip) for wish, clip in zip(wishes, clips)]
     seen = [shapes.observe(clip) for clip in clips]
     return Drawn(
@@ -132,7 +143,7 @@ def opening(told: argparse.Namespace, wishes: Sequence[Wish]) -> list[str]:
         f"{told.curve} --seed {told.seed}`:",
         f"{len(wishes)} requests of held-out meaning, {told.each} of each kind. Each is drawn by the shipped generator",
         "from the request as it is (the words that the generator knows, in their order), and from the rewrite of each",
-        "model; always from the same noise.",
+        "model; always from the same noise. How the models were made is in `models/shipped/enhancer/README.md`.",
         "",
     ]
 
@@ -179,13 +190,13 @@ def unharmed(wishes: Sequence[Wish], arms: dict[str, Drawn]) -> list[str]:
     return [*lines, ""]
 
 
-def choice(models: dict[str, Path], generator: Generator, each: int) -> list[str]:
+def choice(models: dict[str, Path], screen: Screen, each: int) -> list[str]:
     """The rule of what is shipped, on wishes that have no part in what is reported: other ones, of the train split."""
     if len(models) < 2:
         return []
     wishes = drawn_wishes(each, CHOICE_SEED, "train")
     *_, earlier, later = (
-        drawn(generator, wishes, [one.rewrite for one in Enhancer(path, "cpu").enhance(texts(wishes))]).whole
+        drawn(screen, wishes, [one.rewrite for one in Enhancer(path, "cpu").enhance(texts(wishes))]).whole
         for path in models.values()
     )
     *_, one, other = models
@@ -289,24 +300,24 @@ def kept(wishes: Sequence[Wish], rewritten: dict[str, list[Enhanced]]) -> list[s
     lines = [
         "## What the rewrites keep",
         "",
-        "In percent: rewrites that say every fact asked and no other value of it; requests with handles whose rewrite",
-        "was used, which it is only with exactly those handles; good prompts left as they were, to the letter; and",
+        "In percent: rewrites that say every fact asked and no other value of it, of all requests, of the misspelt and",
+        "of those with something injected; requests with handles whose rewrite was used, which it is only with exactly those handles; good prompts left as they were, to the letter; and",
         "requests whose own prompt was used because the rewrite was refused.",
         "",
-        "| | every fact | handles | good as it was | refused |",
-        "|---|---|---|---|---|",
+        "| | every fact | of misspelt | of injected | handles | good as it was | refused |",
+        "|---|---|---|---|---|---|---|",
     ]
     for name, each in rewritten.items():
         facts = np.array([factual(wish, one.rewrite) == 1 for wish, one in zip(wishes, each)], float)
         used = np.array([not one.note for one in each], float)
         same = np.array([one.rewrite == one.request for one in each], float)
-        handled, good = (np.array([wish.kind == kind for wish in wishes]) for kind in ("handles", "good"))
-        columns = (facts, used[handled], same[good], 1 - used)
+        of = {kind: np.array([wish.kind == kind for wish in wishes]) for kind in KINDS}
+        columns = (facts, facts[of["misspelt"]], facts[of["injected"]], used[of["handles"]], same[of["good"]], 1 - used)
         lines.append(f"| {name} | {' | '.join(percent(proportion(column)) for column in columns)} |")
     return [*lines, ""]
 
 
-def curve(folder: Path, sft: Path, generator: Generator, wishes: Sequence[Wish]) -> list[str]:
+def curve(folder: Path, sft: Path, screen: Screen, wishes: Sequence[Wish]) -> list[str]:
     """A run's reward on its own answers, and what held-out requests get from its checkpoints."""
     log = [json.loads(line) for line in (folder / "rl" / "log.jsonl").read_text().splitlines()]
     rewards = {row["step"]: row for row in log if "reward" in row}
@@ -339,7 +350,7 @@ def curve(folder: Path, sft: Path, generator: Generator, wishes: Sequence[Wish])
             np.mean([len(text.split()) for text in each])
             for each in ([one.rewrite for one in told], [one.thought for one in told])
         ]
-        gold = proportion(drawn(generator, wishes, [one.rewrite for one in told]).whole)
+        gold = proportion(drawn(screen, wishes, [one.rewrite for one in told]).whole)
         cells = [
             str(step),
             *own,

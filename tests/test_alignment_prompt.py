@@ -154,7 +154,7 @@ class Counting(Generator):
 
 
 def test_equal_rewrites_of_a_wish_are_drawn_once() -> None:
-    generator = Counting.load(SHIPPED)
+    generator = Counting(**vars(Generator.load(SHIPPED)))
     other = drawn(1)
     values = Video(generator, SamplerSettings(steps=1))([WISH, WISH, other, WISH], [CAPTION, CAPTION, CAPTION, "red"])
     assert len(values) == 4

@@ -1,5 +1,6 @@
 """The enhancer: what it refuses, what it keeps, and that a text is never an instruction."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -44,8 +45,8 @@ class Scripted(Enhancer):
         self.reply = reply
         self.told: list[str] = []
 
-    def replies(self, requests: list[str]) -> list[str]:
-        self.told = requests
+    def replies(self, requests: Sequence[str]) -> list[str]:
+        self.told = list(requests)
         return [self.reply] * len(requests)
 
 

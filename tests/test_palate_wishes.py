@@ -56,13 +56,12 @@ def test_the_splits_share_no_meaning_nor_what_is_asked_nor_an_injection() -> Non
 
 
 def test_what_is_injected_is_many_sentences_and_other_ones_in_each_split() -> None:
-    train, held = (
-        {
-            wording.injected("a circle", split, rng).replace("a circle. ", "").replace(". a circle", "")
-            for _ in range(3000)
-        }
-        for split, rng in (("train", np.random.default_rng(0)), ("heldout", np.random.default_rng(1)))
-    )
+    def sentences(split: shapes.Split) -> set[str]:
+        rng = np.random.default_rng(0)
+        texts = [wording.injected("a circle", split, rng) for _ in range(3000)]
+        return {text.removeprefix("a circle. ").removesuffix(". a circle") for text in texts}
+
+    train, held = sentences("train"), sentences("heldout")
     assert held == set(wording.HELD_OUT_INJECTIONS)
     assert len(train) > 2000
     assert not train & held

@@ -63,11 +63,12 @@ hacking-study: setup
 	$(BIN)/python tests/study/hacking.py
 
 # The prompt enhancer from nothing: SFT, RL, and RL on half of the reward; then what each does to videos, into
-# docs/enhancer.md (hours of one core).
+# docs/enhancer.md (twenty minutes of one core).
 enhancer-study: setup
-	$(BIN)/palate align prompt --out runs/enhancer
+	$(BIN)/palate align prompt --out runs/enhancer rl.steps=0
+	$(BIN)/palate align prompt --base runs/enhancer/sft --out runs/enhancer-rl sft.steps=0
 	$(BIN)/palate align prompt --base runs/enhancer/sft --out runs/enhancer-hacked sft.steps=0 rl.weights.factual=0.0 rl.weights.video=0.0
-	$(BIN)/python tests/study/enhancer.py --models SFT=runs/enhancer/sft RL=runs/enhancer/rl --runs runs/enhancer runs/enhancer-hacked
+	$(BIN)/python tests/study/enhancer.py --models SFT=runs/enhancer/sft RL=runs/enhancer-rl/rl --runs runs/enhancer-rl runs/enhancer-hacked
 
 # Ours beside the peers, in one run and in an environment of its own (.venv-perf), into docs/speed.md; and the
 # dashboards in a browser, on a record of a million votes, into docs/dashboards.md.

@@ -105,18 +105,19 @@ def good_prompts(seed: int = 0, draws: int = 4_000) -> list[str]:
 class Video:
     """The share of what was asked that the verifier sees in the video that the generator draws of a rewrite.
 
-    Every answer to a request is drawn from that request's own noise, so equal rewrites are worth the same.
+    Every answer to a request is drawn from that request's own noise, so equal rewrites are worth the same; and are
+    drawn once.
     """
 
     def __init__(self, generator: Generator, sampler: SamplerSettings) -> None:
         self.generator, self.sampler = generator, sampler
 
     def __call__(self, wishes: Sequence[Wish], rewrites: Sequence[str]) -> list[float]:
-        captions = [understood(without_handles(rewrite)) for rewrite in rewrites]
-        asked = list(zip(captions, (crc32(wish.text.encode()) for wish in wishes)))
+        asked = [(wish, understood(without_handles(rewrite))) for wish, rewrite in zip(wishes, rewrites)]
         due = list(dict.fromkeys(asked))
         if not due:
             return []
-        drawn = self.generator.clips([text for text, _ in due], [seed for _, seed in due], self.sampler)
-        clips = dict(zip(due, drawn))
-        return [float(np.mean(list(wish.granted(clips[key]).values()))) for wish, key in zip(wishes, asked)]
+        seeds = [crc32(wish.text.encode()) for wish, _ in due]
+        clips = self.generator.clips([caption for _, caption in due], seeds, self.sampler)
+        worth = {one: float(np.mean(list(one[0].granted(clip).values()))) for one, clip in zip(due, clips)}
+        return [worth[one] for one in asked]

@@ -19,6 +19,7 @@ from typing import Any
 import torch
 
 from models.language import Content, Sight, language_model, tokenizer_of, weights_hash
+from models.slots import Slots
 from models.weights import device_of
 from palate.errors import PromptError
 from palate.media import Frames
@@ -110,6 +111,7 @@ class Enhancer:
     def __init__(self, path: str | Path, device: str = "auto", longest: int = 512) -> None:
         self.device, self.longest, self.path = device_of(device), longest, path
         self.tokenizer = tokenizer_of(path)
+        self.slots = Slots.of(self.tokenizer)
         dtype = torch.float32 if self.device.type == "cpu" else "auto"
         self.model = language_model(path, dtype=dtype).to(self.device).eval()
         self.checkpoint = weights_hash(Path(path))
@@ -121,12 +123,12 @@ class Enhancer:
             PromptError: a request is no prompt, or holds a word that controls the model.
         """
         asked = [self.check(request) for request in requests]
-        replies = [
-            reply
-            for start in range(0, len(requests), BATCH)
-            for reply in self.replies([request.strip() for request in requests[start : start + BATCH]])
+        told = [self.slots.hide(request.strip(), prompt.handles) for request, prompt in zip(requests, asked)]
+        replies = [reply for start in range(0, len(told), BATCH) for reply in self.replies(told[start : start + BATCH])]
+        return [
+            _enhanced(request, prompt, self.slots.show(reply, prompt.handles))
+            for request, prompt, reply in zip(requests, asked, replies)
         ]
-        return [_enhanced(request, prompt, reply) for request, prompt, reply in zip(requests, asked, replies)]
 
     def enhance_seen(self, request: str, shown: Mapping[str, Frames]) -> Enhanced:
         """The same of one request, whose handles' pictures or clips, (frames, height, width, 3), are shown to it.

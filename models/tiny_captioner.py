@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 from jaxtyping import Float
+from numpy.typing import NDArray
 from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812 (the usual name)
@@ -44,20 +45,21 @@ WORDS = tuple(
 _NUMBER = {word: number for number, word in enumerate(WORDS, BREAK + 1)}
 LONGEST = 64  # words and breaks of a caption; the longest true one has 45
 BATCH = 64
-TOKENS: dict[Condition, int] = {  # that a condition becomes: a window of a map, an object, a frame, or the whole
-    "image": 9,
-    "depth": 9,
+TOKENS: dict[Condition, int] = {  # that a condition becomes: two of a map, one of an object's path or of the camera's
+    "image": 2,
+    "depth": 2,
     "pose": len(givens.COUNTS),
-    "camera": shapes.FRAMES,
-    "identity": 1,
-    "segmentation": 9,
+    "camera": 1,
+    "identity": 2,
+    "segmentation": 2,
 }
+MOMENTS = [0, shapes.FRAMES // 2, shapes.FRAMES - 1]  # of a clip that depth and camera are read at
 
 Hidden = Float[Tensor, "batch tokens width"]
 
 
 class CaptionerShape(Settings):
-    """0.35 million parameters."""
+    """0.45 million parameters."""
 
     width: int = 64
     layers: int = 2
@@ -72,7 +74,7 @@ class CaptionerRecipe(Settings):
     shape: CaptionerShape = CaptionerShape()
     batch: int = 32
     drop: float = Field(default=0.5, ge=0, lt=1)
-    fit: FitSettings = FitSettings(steps=900, lr=4e-3, cooldown=0.1, ema=0.98, save_every=100)
+    fit: FitSettings = FitSettings(steps=1_000, lr=4e-3, cooldown=0.3, ema=0.98, save_every=100)
 
 
 class CaptionerNetwork(nn.Module):
@@ -84,10 +86,10 @@ class CaptionerNetwork(nn.Module):
         self.encoders = nn.ModuleDict(
             {
                 "image": _of_maps(3, width),
-                "depth": _of_maps(shapes.FRAMES, width),
+                "depth": _of_maps(len(MOMENTS), width),
                 "pose": _of_numbers(2 * shapes.FRAMES, width),
-                "camera": _of_numbers(6 * givens.RAYS**2, width),
-                "identity": _of_numbers(3 * givens.CROP**2, width),
+                "camera": _of_numbers(6 * givens.RAYS**2 * (len(MOMENTS) - 1), width),
+                "identity": _of_maps(3, width),
                 "segmentation": _of_maps(1, width),
             }
         )
@@ -106,6 +108,7 @@ class CaptionerNetwork(nn.Module):
                 pad_token_id=PAD,
                 bos_token_id=BEGIN,
                 eos_token_id=None,
+                initializer_range=width**-0.5,
             )
         )
 
@@ -143,25 +146,34 @@ class CaptionerNetwork(nn.Module):
 
 
 def _of_maps(channels: int, width: int) -> nn.Module:
-    """(batch, channels, SIZE, SIZE) -> 9 tokens, each of a window of 10 x 10 pixels."""
-    return nn.Sequential(
-        nn.Conv2d(channels, 32, 5, stride=2, padding=2),
-        nn.GELU(),
-        nn.Conv2d(32, width, 5, stride=5),
-        nn.Flatten(2),
-        _Transposed(),
-        nn.GELU(),
-        nn.Linear(width, width),
-    )
+    """(batch, channels, side, side) -> 2 tokens: what is there on the whole, and what is there most.
+
+    A thing is some seven pixels wide and may be anywhere, so what is seen of it must not depend on where it is.
+    """
+    convolutions = [
+        nn.Conv2d(channels, 24, 3, padding=1),
+        nn.Conv2d(24, 32, 3, stride=2, padding=1),
+        nn.Conv2d(32, width, 3, stride=2, padding=1),
+        nn.Conv2d(width, width, 3, padding=1),
+    ]
+    for one in convolutions:
+        nn.init.kaiming_normal_(one.weight)  # torch's own makes what is seen fainter with each layer
+    return nn.Sequential(*(layer for one in convolutions for layer in (one, nn.GELU())), _Gathered(), _mixed(width))
 
 
 def _of_numbers(size: int, width: int) -> nn.Module:
-    return nn.Sequential(nn.Linear(size, width), nn.GELU(), nn.Linear(width, width))
+    return nn.Sequential(nn.Linear(size, width), nn.GELU(), _mixed(width))
 
 
-class _Transposed(nn.Module):
+def _mixed(width: int) -> nn.Module:
+    return nn.Sequential(nn.Linear(width, width), nn.GELU(), nn.Linear(width, width))
+
+
+class _Gathered(nn.Module):
+    """(batch, width, height, width) -> (batch, 2, width), the mean and the largest."""
+
     def forward(self, x: Tensor) -> Tensor:
-        return x.transpose(1, 2)
+        return torch.stack([x.mean(dim=(2, 3)), x.amax(dim=(2, 3))], dim=1)
 
 
 def _all_parts(words: Tensor, _: object, **__: object) -> Tensor:
@@ -169,22 +181,28 @@ def _all_parts(words: Tensor, _: object, **__: object) -> Tensor:
 
 
 def _tensor(kind: Condition, values: Sequence[Any]) -> Tensor:
-    """A batch of one condition: maps (batch, channels, SIZE, SIZE), else (batch, tokens, numbers)."""
+    """A batch of one condition: maps (batch, channels, side, side), else (batch, tokens, numbers).
+
+    Of what moves, where it is first, and then how far it goes: steps are small beside places.
+    """
     if kind == "pose":
-        paths = [torch.tensor(one, dtype=torch.float32).flatten(1) / shapes.SIZE for one in values]
+        paths = [torch.from_numpy(_steps(one / shapes.SIZE, shapes.SIZE / shapes.SPEED)).flatten(1) for one in values]
         return pad_sequence([F.pad(one, (0, 0, 0, len(givens.COUNTS) - len(one))) for one in paths], batch_first=True)
     batch = torch.from_numpy(np.stack(values)).float()
     match kind:
-        case "image":
+        case "image" | "identity":
             return batch.movedim(-1, 1) / 127.5 - 1
-        case "identity":
-            return (batch / 127.5 - 1).flatten(1)[:, None]
         case "segmentation":
             return (batch > 0).float()[:, None]
-        case "camera":
-            return batch.flatten(2)
-        case _:
-            return batch
+        case "camera":  # the rays' own origin is anywhere
+            return (batch[:, MOMENTS[1:]] - batch[:, :1]).flatten(1)[:, None]
+        case "depth":
+            return torch.cat([batch[:, :1], batch[:, MOMENTS].diff(dim=1)], dim=1)
+
+
+def _steps(paths: shapes.Points, scale: float) -> NDArray[np.float32]:
+    """(objects, frames, 2) -> the same, each point after the first less the one before, times `scale`."""
+    return np.concatenate([paths[:, :1], scale * np.diff(paths, axis=1)], axis=1).astype(np.float32)
 
 
 def numbers(caption: Caption) -> list[int]:

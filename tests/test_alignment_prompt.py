@@ -1,6 +1,7 @@
 """The enhancer's reward terms, each alone; and both stages of its training, on a tiny model."""
 
 import json
+from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import pytest
 from click.testing import CliRunner
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
 from alignment.algorithms.prompt import PromptRecipe, Training, reward_functions, wishes
 from alignment.cli import align
@@ -23,6 +25,7 @@ from alignment.prompt_reward import (
 )
 from models.enhancer import answer
 from models.generator import Generator, SamplerSettings
+from models.slots import SLOTS, Slots
 from models.weights import SHIPPED
 from palate import shapes
 from palate.config import load
@@ -117,6 +120,12 @@ def test_similarity_is_a_cosine_with_the_nearest_good_prompt() -> None:
     assert all(SIMILARITY(WISH, text) == pytest.approx(1) for text in good_prompts()[:50])
 
 
+def test_similarity_falls_with_each_word_taken_away() -> None:
+    words = good_prompts()[0].split()
+    scores = [SIMILARITY(WISH, " ".join(words[:left])) for left in range(len(words), 1, -2)]
+    assert all(later < earlier for earlier, later in pairwise(scores))
+
+
 def test_good_prompts_are_of_the_train_split() -> None:
     assert {shapes.split_of(shapes.parse(text)) for text in good_prompts()} == {"train"}
 
@@ -131,17 +140,44 @@ def test_the_video_of_the_right_words_is_worth_more_and_equal_words_are_worth_th
     twice = video([some[0]] * 2, [some[0].rewrite] * 2)
     assert twice[0] == twice[1] == pytest.approx(right[0])
     assert video([], []) == []
+    less = [video(some, [" ".join(wish.rewrite.split()[:words]) for wish in some]) for words in (6, 3, 0)]
+    assert np.mean(right) > np.mean(less[0]) > np.mean(less[-1])  # words taken away
     assert {0 <= value <= 1 for value in right + wrong} == {True}
 
 
+class Counting(Generator):
+    """Keeps what it was asked to draw."""
+
+    def clips(self, prompts: Sequence[str], seeds: Sequence[int], sampler: SamplerSettings) -> NDArray[np.uint8]:
+        self.asked = list(prompts)
+        return super().clips(prompts, seeds, sampler)
+
+
+def test_equal_rewrites_of_a_wish_are_drawn_once() -> None:
+    generator = Counting(**vars(Generator.load(SHIPPED)))
+    other = drawn(1)
+    values = Video(generator, SamplerSettings(steps=1))([WISH, WISH, other, WISH], [CAPTION, CAPTION, CAPTION, "red"])
+    assert len(values) == 4
+    assert len(generator.asked) == 3
+
+
 def test_an_answer_without_a_rewrite_is_worth_nothing_and_order_is_kept() -> None:
-    terms = reward_functions([WISH, drawn(1)], Video(Generator.load(SHIPPED), SamplerSettings(steps=1)))
+    terms = reward_functions([WISH, drawn(1)], Video(Generator.load(SHIPPED), SamplerSettings(steps=1)), Slots())
     assert list(terms) == list(PromptWeights.model_fields)
     said = [CAPTION, answer("I think.", CAPTION), answer("", CAPTION), answer("I think.", "")]
     completions = [[{"role": "assistant", "content": text}] for text in said]
     assert terms["factual"](completions, [0] * 4) == [0, 1, 0, 0]
     assert terms["video"](completions, [0] * 4)[0::2] == [0, 0]
     assert all(term.__name__ == name for name, term in terms.items())  # the names that TRL logs them under
+
+
+def test_a_reward_knows_the_handles_of_a_slot() -> None:
+    wish = Wish("handles", f"{CAPTION}, with @Mara", WISH.meant, handles=("@Mara",))
+    terms = reward_functions([wish], Video(Generator.load(SHIPPED), SamplerSettings(steps=1)), Slots(SLOTS))
+    said = [answer("I think.", f"{CAPTION}{tail}") for tail in (", with @1", ", with @2", "")]
+    kept, *others = terms["factual"]([[{"role": "assistant", "content": text}] for text in said], [0] * 3)
+    assert kept == 1
+    assert others == pytest.approx([5 / 6] * 2)
 
 
 def test_a_reward_of_nothing_is_refused() -> None:

@@ -78,9 +78,18 @@ def test_failures_are_not_zeros():
 def test_a_metric_tie_is_wrong_without_ties():
     found = accuracy([1, 1, -1, -1, 0], [0.5, 0.0, -0.5, 0.5, 0.5], np.arange(5))
     assert (found.value, found.n) == (0.5, 4)
-    perfect = accuracy([1, -1], [1, -1], [0, 1])
-    assert (perfect.value, perfect.low) == (1, None)
-    assert "no interval" in perfect.note
+
+
+def test_always_and_never_have_the_exact_interval_over_prompts():
+    exact = [stats.binomtest(hits, 20).proportion_ci(method="exact") for hits in (20, 0)]
+    for outcome, (low, high) in zip((1, -1), exact):
+        found = accuracy(np.full(60, outcome), np.ones(60), np.arange(60) % 20)  # 60 pairs of 20 prompts
+        assert (found.value, found.n) == (outcome == 1, 60)
+        assert (found.low, found.high) == pytest.approx((low, high))
+        assert "exact binomial" in found.method
+    alike = accuracy([1, -1, 1, -1], [1, 1, 1, 1], [0, 0, 1, 1])
+    assert (alike.value, alike.low) == (0.5, None)
+    assert "no interval" in alike.note
 
 
 def test_accuracy_in_closed_form():

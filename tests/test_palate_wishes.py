@@ -53,9 +53,24 @@ def test_the_splits_share_no_meaning_nor_what_is_asked_nor_an_injection() -> Non
     assert not asked & asked_held
     said, said_held = ({one.text for one in wishes if one.kind != "underspecified"} for wishes in (train, held))
     assert not said & said_held
-    sentences = [[one for one in wishes if one.kind == "injected"] for wishes in (train, held)]
-    assert all(len(wishes) > 100 for wishes in sentences)
-    assert not set(wording.INJECTIONS["train"]) & set(wording.INJECTIONS["heldout"])
+
+
+def test_what_is_injected_is_many_sentences_and_other_ones_in_each_split() -> None:
+    def sentences(split: shapes.Split) -> set[str]:
+        rng = np.random.default_rng(0)
+        texts = [wording.injected("a circle", split, rng) for _ in range(3000)]
+        return {text.removeprefix("a circle. ").removesuffix(". a circle") for text in texts}
+
+    train, held = sentences("train"), sentences("heldout")
+    assert held == set(wording.HELD_OUT_INJECTIONS)
+    assert len(train) > 2000
+    assert not train & held
+
+
+def test_one_to_four_handles_are_named_in_order() -> None:
+    wishes = drawn(400, 9, kinds=("handles",))
+    assert {len(wish.handles) for wish in wishes} == {1, 2, 3, 4}
+    assert all(list(map(str, parse(wish.text).handles)) == list(wish.handles) for wish in wishes)
 
 
 def test_every_kind_is_drawn_and_only_good_ones_are_captions() -> None:

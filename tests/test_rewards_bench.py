@@ -127,7 +127,7 @@ def test_baselines_stand_beside_the_scorer_and_unseen_systems_can_be_chosen() ->
 def test_the_command(votes: Path, tmp_path: Path) -> None:
     shown = CliRunner().invoke(reward, ["bench", "--judges", str(votes)], catch_exceptions=False).stdout
     (gpt4o,) = [line for line in shown.splitlines() if line.startswith("gpt4o")]
-    assert "100.0% [–, –]  48.5% [" in gpt4o
+    assert "100.0% [98.3, 100.0]  48.5% [" in gpt4o
     rows = json.loads(CliRunner().invoke(reward, ["bench", "--judges", str(votes), "--json"]).stdout)["rows"]
     assert len(rows) == JUDGES + 4
     with pytest.raises(ConfigError, match="one thing"):

@@ -105,6 +105,14 @@ class TwoWay:
         return float(2 * stats.t.sf(abs(value) / deviation, min(self._sampled) - 1))
 
 
+def unseen(prompts: int, level: float) -> float:
+    """The most that the share of what none of `prompts` prompts has shown may be, in a two-sided exact interval.
+
+    1 - (alpha / 2)^(1 / prompts), the end of Clopper and Pearson's interval that the "rule of three" approximates.
+    """
+    return 1 - ((1 - level) / 2) ** (1 / prompts)
+
+
 def two_way(
     scores: NDArray[np.float64],
     prompt: ArrayLike,

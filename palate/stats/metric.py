@@ -13,7 +13,7 @@ from scipy import stats
 
 from palate.errors import DataError
 from palate.records import Estimate
-from palate.stats.estimate import TwoWay, codes, two_way
+from palate.stats.estimate import TwoWay, codes, two_way, unseen
 from palate.stats.wins import checked
 
 Floats = NDArray[np.float64]
@@ -111,11 +111,21 @@ def _scored(
 def share(
     right: NDArray[np.bool_], prompt: NDArray[np.generic], name: str, note: str = "", level: float = 0.95
 ) -> Estimate:
-    """How often `right`, (n,), holds, over prompts as clusters. Raises DataError where there is nothing to count."""
+    """How often `right`, (n,), holds, over prompts as clusters; where always or never, with the exact binomial bound.
+
+    Raises DataError where there is nothing to count.
+    """
     if not len(right):
         raise DataError(f"nothing to count for {name}", "this needs at least one pair")
     share = float(right.mean())
     spread = two_way((right - share)[:, None] / len(right), prompt, None, absent="taken together")
+    if share in (0, 1):
+        bound = unseen(spread.n_prompts, level)
+        low, high = (0.0, bound) if share == 0 else (1 - bound, 1.0)
+        return _estimate(
+            share, low, high, len(right), spread, f"{name}, exact binomial bound over prompts", note, level
+        )
+    name = f"{name}, {spread.method}"
     deviation = spread.deviation(np.ones(1))
     if deviation is None:
         note = "; ".join(filter(None, (note, "no interval: nothing varies between prompts")))
@@ -127,9 +137,8 @@ def share(
 
 
 def _estimate(
-    value: float, low: float | None, high: float | None, n: int, spread: TwoWay, name: str, note: str, level: float
+    value: float, low: float | None, high: float | None, n: int, spread: TwoWay, method: str, note: str, level: float
 ) -> Estimate:
-    method = f"{name}, {spread.method}"
     return Estimate(
         value=value, low=low, high=high, n=n, level=level, method=method, clusters=spread.clusters, note=note
     )

@@ -20,7 +20,7 @@ from scipy.special import expit
 
 from palate.errors import DataError
 from palate.records import Estimate
-from palate.stats.estimate import codes
+from palate.stats.estimate import codes, unseen
 from palate.stats.tally import Counts, Tally
 
 GOOD, SAME, BAD = 1, 0, -1
@@ -233,10 +233,10 @@ def _without_deviation(counts: Counts, form: Form, value: float, level: float) -
 def _unseen(form: Form, shares: NDArray[np.float64], prompts: int, level: float) -> tuple[float, float, str]:
     """The range of a form over what a kind of verdict that was never seen may have as its true share.
 
-    A prompt draws it with probability <= u = 1 - alpha^(1/prompts), the exact binomial bound that the "rule of three"
-    approximates; so its share of verdicts is <= u too. It is a bound over prompts and says nothing of other annotators.
+    A prompt draws it with probability <= u, the exact binomial bound; so its share of verdicts is <= u too. It is a
+    bound over prompts and says nothing of other annotators.
     """
-    bound = 1 - ((1 - level) / 2) ** (1 / prompts)
+    bound = unseen(prompts, level)
     missing = np.eye(3)[shares == 0]
     reach = _value(form, np.vstack([shares, (1 - bound) * shares + bound * missing]))
     names = " or ".join(np.array(["good", "same", "bad"])[shares == 0])

@@ -1,8 +1,7 @@
 """Does the prompt enhancer make better videos? Requests of held-out meaning, by kind: docs/enhancer.md.
 
-    palate align prompt --out runs/enhancer
-    python tests/study/enhancer.py                                                           # the shipped model
-    python tests/study/enhancer.py --models SFT=runs/enhancer/sft RL=runs/enhancer/rl --runs runs/enhancer
+    make enhancer-study                     # trains SFT, RL and the control, and compares them
+    python tests/study/enhancer.py          # the shipped model alone
 
 Every wish is drawn from the same noise: from the request as it is (the words that the generator knows, in their order),
 and from the rewrite of each model. The verifier says which of the facts that were asked the video shows, and simulated
@@ -13,7 +12,7 @@ import argparse
 import json
 import tomllib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
 
@@ -29,12 +28,15 @@ from palate import shapes
 from palate.errors import DataError
 from palate.records import Case, Comparison, Estimate, Sample, Side, Verdict
 from palate.report import mean_over_cases
+from palate.stats.estimate import unseen
 from palate.stats.metric import share
 from palate.stats.wins import Form, analytic, pooled
 from palate.wishes import KINDS, Wish, draw_wish, without_handles
 
 OUT = Path(__file__).parents[2] / "docs" / "enhancer.md"
 PEOPLE, OVERLAP = 12, 3
+MARGIN = 10  # points that good prompts may lose at most; fixed before the first run
+CHOICE_SEED = 77  # of the train-split wishes that say which model is shipped
 OUTCOME = {Verdict.GOOD: 1, Verdict.SAME: 0, Verdict.BAD: -1}
 
 
@@ -49,6 +51,23 @@ class Drawn:
     visual: np.ndarray
 
 
+@dataclass
+class Screen:
+    """Draws caption number i from noise number i, and each caption and noise once."""
+
+    generator: Generator
+    known: dict[tuple[str, int], shapes.Frames] = field(default_factory=dict)
+
+    def clips(self, captions: Sequence[str]) -> list[shapes.Frames]:
+        asked = [(caption, at) for at, caption in enumerate(captions)]
+        due = [one for one in asked if one not in self.known]
+        for start in range(0, len(due), 32):
+            some = due[start : start + 32]
+            made = self.generator.clips([text for text, _ in some], [at for _, at in some], SamplerSettings())
+            self.known.update(zip(some, made))
+        return [self.known[one] for one in asked]
+
+
 def main() -> None:
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     options.add_argument(
@@ -59,19 +78,21 @@ def main() -> None:
     options.add_argument("--curve", type=int, default=12, help="the same for each point of a curve")
     options.add_argument("--seed", type=int, default=0)
     told = options.parse_args()
-    generator = Generator.load_for_worker(SHIPPED)
-    wishes = held_out(told.each, told.seed)
+    screen = Screen(Generator.load_for_worker(SHIPPED))
+    wishes = drawn_wishes(told.each, told.seed)
     models = {name: Path(folder) if folder else SHIPPED_ENHANCER for name, _, folder in map(parted, told.models)}
     rewritten = {name: Enhancer(path, "cpu").enhance(texts(wishes)) for name, path in models.items()}
-    arms = {"as asked": drawn(generator, wishes, texts(wishes))}
-    arms |= {name: drawn(generator, wishes, [one.rewrite for one in each]) for name, each in rewritten.items()}
+    arms = {"as asked": drawn(screen, wishes, texts(wishes))}
+    arms |= {name: drawn(screen, wishes, [one.rewrite for one in each]) for name, each in rewritten.items()}
     curves = [
-        curve(folder, next(iter(models.values())), generator, held_out(told.curve, told.seed + 1))
+        curve(folder, next(iter(models.values())), screen, drawn_wishes(told.curve, told.seed + 1))
         for folder in told.runs
     ]
     lines = [
         *opening(told, wishes),
         *scores(wishes, arms),
+        *unharmed(wishes, arms),
+        *choice(models, screen, told.each),
         *people(wishes, arms, told.seed),
         *kept(wishes, rewritten),
         *(line for each in curves for line in each),
@@ -90,24 +111,18 @@ def against(arms: dict[str, Drawn]) -> list[tuple[str, str]]:
     return [(one, first) for one in models] + [(later, earlier) for earlier, later in pairwise(models)]
 
 
-def held_out(each: int, seed: int) -> list[Wish]:
+def drawn_wishes(each: int, seed: int, split: shapes.Split = "heldout") -> list[Wish]:
     rng = np.random.default_rng(seed)
-    return [draw_wish(rng, "heldout", (kind,)) for kind in KINDS for _ in range(each)]
+    return [draw_wish(rng, split, (kind,)) for kind in KINDS for _ in range(each)]
 
 
 def texts(wishes: Sequence[Wish]) -> list[str]:
     return [wish.text for wish in wishes]
 
 
-def drawn(generator: Generator, wishes: Sequence[Wish], prompts: list[str]) -> Drawn:
+def drawn(screen: Screen, wishes: Sequence[Wish], prompts: list[str]) -> Drawn:
     """Wish number i from noise number i, whatever the prompt."""
-    captions = [understood(without_handles(prompt)) for prompt in prompts]
-    clips = np.concatenate(
-        [
-            generator.clips(captions[at : at + 32], list(range(at, min(at + 32, len(captions)))), SamplerSettings())
-            for at in range(0, len(captions), 32)
-        ]
-    )
+    clips = screen.clips([understood(without_handles(prompt)) for prompt in prompts])
     granted = [wish.granted(clip) for wish, clip in zip(wishes, clips)]
     seen = [shapes.observe(clip) for clip in clips]
     return Drawn(
@@ -128,7 +143,7 @@ def opening(told: argparse.Namespace, wishes: Sequence[Wish]) -> list[str]:
         f"{told.curve} --seed {told.seed}`:",
         f"{len(wishes)} requests of held-out meaning, {told.each} of each kind. Each is drawn by the shipped generator",
         "from the request as it is (the words that the generator knows, in their order), and from the rewrite of each",
-        "model; always from the same noise.",
+        "model; always from the same noise. How the models were made is in `models/shipped/enhancer/README.md`.",
         "",
     ]
 
@@ -146,15 +161,55 @@ def scores(wishes: Sequence[Wish], arms: dict[str, Drawn]) -> list[str]:
         at = np.array([kind in ("all", wish.kind) for wish in wishes])
         unknown = np.mean([not_known(wish.text) for wish, here in zip(wishes, at) if here])
         values = [proportion(one.whole[at]) for one in arms.values()]
-        gains = [mean(arms[one].whole[at] - arms[other].whole[at]) for one, other in against(arms)]
+        gains = [gain(arms[one].whole[at], arms[other].whole[at]) for one, other in against(arms)]
         lines.append(f"| {kind} | {at.sum()} | {100 * unknown:.0f}% | {' | '.join(map(percent, values + gains))} |")
     return [
         *lines,
         "",
-        "Intervals are 95%, t over requests, each row by itself. \"Unknown words\": requests with a word that the",
-        "generator has never seen, which it refuses as they are; here those words are left out for it.",
+        "Intervals are 95%, t over requests, each row by itself; where all outcomes are equal, the exact binomial one.",
+        '"Unknown words": requests with a word that the generator has never seen, which it refuses as they are; here',
+        "those words are left out for it.",
         "",
-    ]  # fmt: skip
+    ]
+
+
+def unharmed(wishes: Sequence[Wish], arms: dict[str, Drawn]) -> list[str]:
+    """What happens to prompts that were good already."""
+    good = np.array([wish.kind == "good" for wish in wishes])
+    first, *models = arms
+    lines = ["## Prompts that were already good", ""]
+    for name in models:
+        found = gain(arms[name].whole[good], arms[first].whole[good])
+        same = sum(one == other for one, other, here in zip(arms[name].prompts, arms[first].prompts, good) if here)
+        assert found.low is not None
+        verdict = "not worse" if 100 * found.low > -MARGIN else "not shown to be no worse"
+        lines.append(
+            f"* {name}: {same} of {good.sum()} stay as they were, to the letter; {percent(found)} points more of them "
+            f"show everything: {verdict} by a margin of {MARGIN} points, fixed beforehand."
+        )
+    return [*lines, ""]
+
+
+def choice(models: dict[str, Path], screen: Screen, each: int) -> list[str]:
+    """The rule of what is shipped, on wishes that have no part in what is reported: other ones, of the train split."""
+    if len(models) < 2:
+        return []
+    wishes = drawn_wishes(each, CHOICE_SEED, "train")
+    *_, earlier, later = (
+        drawn(screen, wishes, [one.rewrite for one in Enhancer(path, "cpu").enhance(texts(wishes))]).whole
+        for path in models.values()
+    )
+    *_, one, other = models
+    found = gain(later, earlier)
+    assert found.value is not None
+    return [
+        "## Which is shipped",
+        "",
+        f"The rule, fixed before any result: {other}, where it gains more than nothing over {one} on {len(wishes)}",
+        f"requests of the train split, drawn anew. It gains {percent(found)} points there, so "
+        f"**{other if found.value > 0 else one}** is shipped.",
+        "",
+    ]
 
 
 def not_known(text: str) -> bool:
@@ -165,8 +220,13 @@ def not_known(text: str) -> bool:
     return False
 
 
-def mean(values: np.ndarray) -> Estimate:
-    return mean_over_cases(values.tolist(), list(range(len(values))))
+def gain(later: np.ndarray, earlier: np.ndarray) -> Estimate:
+    """The mean paired difference of outcomes of 0 or 1; where no request changes, from how many may all the same."""
+    change = later - earlier
+    if change.any():
+        return mean_over_cases(change.tolist(), list(range(len(change))))
+    most = unseen(len(change), 0.95)
+    return Estimate(value=0, low=-most, high=most, n=len(change), method="exact binomial bound of those that change")
 
 
 def proportion(values: np.ndarray) -> Estimate:
@@ -240,24 +300,25 @@ def kept(wishes: Sequence[Wish], rewritten: dict[str, list[Enhanced]]) -> list[s
     lines = [
         "## What the rewrites keep",
         "",
-        "In percent: rewrites that say every fact asked and no other value of it; requests with handles whose rewrite",
-        "was used, which it is only with exactly those handles; good prompts left as they were, to the letter; and",
-        "requests whose own prompt was used because the rewrite was refused.",
+        "In percent: rewrites that say every fact asked and no other value of it, of all requests, of the misspelt and",
+        "of those with something injected; requests with handles whose rewrite was used, which it is only with exactly",
+        "those handles; good prompts left as they were, to the letter; and requests whose own prompt was used because",
+        "the rewrite was refused.",
         "",
-        "| | every fact | handles | good as it was | refused |",
-        "|---|---|---|---|---|",
+        "| | every fact | of misspelt | of injected | handles | good as it was | refused |",
+        "|---|---|---|---|---|---|---|",
     ]
     for name, each in rewritten.items():
         facts = np.array([factual(wish, one.rewrite) == 1 for wish, one in zip(wishes, each)], float)
         used = np.array([not one.note for one in each], float)
         same = np.array([one.rewrite == one.request for one in each], float)
-        handled, good = (np.array([wish.kind == kind for wish in wishes]) for kind in ("handles", "good"))
-        columns = (facts, used[handled], same[good], 1 - used)
+        of = {kind: np.array([wish.kind == kind for wish in wishes]) for kind in KINDS}
+        columns = (facts, facts[of["misspelt"]], facts[of["injected"]], used[of["handles"]], same[of["good"]], 1 - used)
         lines.append(f"| {name} | {' | '.join(percent(proportion(column)) for column in columns)} |")
     return [*lines, ""]
 
 
-def curve(folder: Path, sft: Path, generator: Generator, wishes: Sequence[Wish]) -> list[str]:
+def curve(folder: Path, sft: Path, screen: Screen, wishes: Sequence[Wish]) -> list[str]:
     """A run's reward on its own answers, and what held-out requests get from its checkpoints."""
     log = [json.loads(line) for line in (folder / "rl" / "log.jsonl").read_text().splitlines()]
     rewards = {row["step"]: row for row in log if "reward" in row}
@@ -290,7 +351,7 @@ def curve(folder: Path, sft: Path, generator: Generator, wishes: Sequence[Wish])
             np.mean([len(text.split()) for text in each])
             for each in ([one.rewrite for one in told], [one.thought for one in told])
         ]
-        gold = proportion(drawn(generator, wishes, [one.rewrite for one in told]).whole)
+        gold = proportion(drawn(screen, wishes, [one.rewrite for one in told]).whole)
         cells = [
             str(step),
             *own,

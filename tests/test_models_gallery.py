@@ -72,9 +72,9 @@ def test_looking_changes_nothing_that_a_run_on_a_reward_learns(tmp_path: Path) -
 
 
 def test_pretraining_keeps_what_it_drew_and_looking_changes_nothing_there(tmp_path: Path) -> None:
-    store, made = str(tmp_path / "r.db"), []
+    store, base, made = str(tmp_path / "r.db"), save(tmp_path / "tiny.safetensors"), []
     for every in (0, 2):
-        told = ["flavour=tiny", "clips=8", "batch=2", "fit.steps=3", "fit.watch_every=1", f"show_every={every}"]
+        told = [f"start={base}", "clips=8", "batch=2", "fit.steps=3", "fit.watch_every=1", f"show_every={every}"]
         out = tmp_path / str(every)
         CliRunner().invoke(model, ["pretrain", "--store", store, "--out", str(out), *told], catch_exceptions=False)
         made.append(Generator.load(out / "generator.safetensors").network.state_dict())

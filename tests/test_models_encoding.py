@@ -160,7 +160,7 @@ def test_sound_is_refused_with_the_reason() -> None:
     pipeline.set_progress_bar_config(disable=True)
     traced = TracedPipeline(pipeline, **settings("ltx").call())
     traced.conditions(["a red circle"])
-    with pytest.raises(PipelineError, match="draws sound with its picture"):
+    with pytest.raises(PipelineError, match="draws sound, which the videos of a record do not have"):
         traced.latents(torch.zeros(5, 64, 64, 3))
 
 

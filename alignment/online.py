@@ -37,15 +37,12 @@ class TimesSettings(Settings):
     their window says. At times below it, `hold` weighs mean |v - v_start|^2, on one sample of each prompt: all times
     share their weights, and what no reward speaks of would drift (alignment/algorithms/dpo.py has the figures).
 
-    A loss is of its own size, and so has to be `hold`: tests/study/gradients.py prints what both pull.
-
-    `shared`: all samples of a prompt are noised alike, to one time by one noise, so that what does not tell them apart
-    cancels in their gradient, as DGPO has it.
+    Losses are of different sizes, and `hold` has to be of the size of its own: tests/study/gradients.py says which that
+    is. At 2, as other algorithms have it, it kept Flow-GRPO where it was.
     """
 
     split: float = Field(default=0.0, ge=0, lt=1)
     hold: float = Field(default=0.0, ge=0)
-    shared: bool = False
 
     @model_validator(mode="after")
     def _holds_somewhere(self) -> "TimesSettings":
@@ -115,11 +112,10 @@ class Update:
         group, shape = self.rollout.group, self.rollout.latents.shape[1:]
         places = self.rollout.places[self.prompts].tolist()
         chances = [generator_of(self.seed, self.step, place, 1) for place in places]
-        draws = 1 if self.times.shared else group
-        drawn = torch.cat([flow.draw_times(draws, self.shift, chance) for chance in chances])
+        drawn = torch.cat([flow.draw_times(group, self.shift, chance) for chance in chances])
         t = (self.times.split + (1 - self.times.split) * drawn).clamp_min(EARLIEST)
-        eps = torch.cat([torch.randn(draws, *shape, generator=chance) for chance in chances])
-        return tuple(part.repeat_interleave(group // draws, dim=0).to(self.prompts.device) for part in (t, eps))
+        eps = torch.cat([torch.randn(group, *shape, generator=chance) for chance in chances])
+        return t.to(self.prompts.device), eps.to(self.prompts.device)
 
     def noised(self, samples: Rows) -> Noised:
         """Each of some of these samples at a random time under noise of its own."""

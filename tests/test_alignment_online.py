@@ -42,7 +42,6 @@ LEARNERS: dict[str, Algorithm] = {
     "grpo, dance": grpo(sampler="dance"),
     "grpo, cps": grpo(sampler="cps"),
     "grpo, progressive": grpo(place="progressive", stay=3),
-    "grpo, by outcome": Grpo(GrpoSettings(clip=0.5, credit="outcome", window=WindowSettings(branch=False, last=3))),
     "grpo, guard": Grpo(GrpoSettings(clip=0.5, guard=True, window=WindowSettings(last=3))),
     "nft": Nft(NftSettings(rise=0.05)),
     "awm": Awm(AwmSettings()),
@@ -131,21 +130,6 @@ def test_learning_above_the_split_and_holding_below_it() -> None:
         TimesSettings(hold=1.0)
 
 
-@pytest.mark.parametrize("shared", [True, False])
-def test_shared_noise_is_one_for_all_samples_of_a_prompt_and_another_for_the_next(shared: bool) -> None:
-    objective = online(Awm(AwmSettings()), near(TARGET), ROLLOUTS)
-    rollout = objective.draw(0)
-    told = (torch.arange(4), 0, True, 1, 1.0, TimesSettings(split=0.5, shared=shared))
-    update = Update(objective.policy, objective.learner, rollout, *told)
-    noised = update.noised(update.samples)
-    for part in (noised.t, noised.eps):
-        distinct = part.view(4, ROLLOUTS.group, -1)
-        assert len(distinct.flatten(0, 1).unique(dim=0)) == (4 if shared else ROLLOUTS.samples)
-        assert (distinct == distinct[:, :1]).all() == shared
-    some = torch.tensor([1, 30])  # rows asked for later have the noise that they had
-    torch.testing.assert_close(update.noised(some).x_t, noised.x_t[some], rtol=0, atol=0)
-
-
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16, torch.float64])
 @pytest.mark.parametrize("updates", [1, 2, 4])
 @pytest.mark.parametrize("branch", [True, False])
@@ -213,24 +197,6 @@ def test_the_gradient_of_a_branch_is_the_score_function_estimate() -> None:
     total = -(a[:, None] * z.detach() * expected.mean[step.row] / expected.deviation[step.row][:, None]).mean()
     (by_hand,) = torch.autograd.grad(total, network.mean)
     torch.testing.assert_close(objective.learner.network.get_parameter("mean").grad, by_hand, rtol=1e-4, atol=1e-6)
-
-
-def test_by_outcome_a_step_is_credited_as_far_as_it_shows_in_the_sample() -> None:
-    """On the Gaussian flow what comes of a step is J z, J one number: the gradient is k J times that by step."""
-    gradients = {}
-    for credit in ("step", "outcome"):
-        algorithm = Grpo(GrpoSettings(clip=0.5, credit=credit, window=WindowSettings(last=3)))  # type: ignore[arg-type]
-        objective = online(algorithm, near(TARGET), ROLLOUTS)
-        objective(0)[0].backward()
-        gradients[credit] = objective.learner.network.get_parameter("mean").grad
-        rollout = objective._round
-    assert rollout is not None
-    (step,) = rollout.random_steps
-    came, went = (rows[0] - rows[1] for rows in (rollout.latents, step.end))
-    still, one = torch.zeros(1, 1), torch.ones(1, 1)  # a step from 0, and one whose predicted x0 is further by 1
-    further = [algorithm.window.step(still, v, step.now, step.after).mean for v in (still, -one / step.now)]
-    lever = (further[1] - further[0]).flatten()
-    torch.testing.assert_close(gradients["outcome"], lever * (came / went) * gradients["step"], rtol=1e-4, atol=1e-6)
 
 
 @given(

@@ -12,11 +12,6 @@ PPO's clipped loss with group-relative advantages A (alignment/advantage.py), ov
 * Guard (GRPO-Guard, arXiv:2510.22319): ratio = exp((log p - log p_old + |mean - mean_old|^2 / (2 k^2)) k) with
   k = g sqrt(h), which takes out the bias of the ratio below 1 and makes the clip mean the same at every step; the loss
   is divided by h.
-* `credit`, which is ours. `step`: log p is of where the step went, so all of its noise z is credited with the reward,
-  though later steps take nearly all of it out again. `outcome`: of where it went as far as the sample x0 that came of
-  it tells, the mean of a step toward x0. With J = dx0 / dx_n over the rest of the path, and k how far a predicted x0
-  moves the mean, that is k J z in place of z (but for what a whole branch has in common). What is expected of A z is
-  J' dR/dx0, so the mean is moved along the policy gradient times k J J': turned by less than a right angle.
 
 Departures. (1) The last denoise step is never random: its noise would stay in the picture. (2) With `window.branch` the
 first random step has one state a prompt, so its update is one evaluation a prompt and not one a sample; the gradient is
@@ -37,7 +32,7 @@ from torch import Tensor, nn
 from alignment.advantage import AdvantageSettings, advantages, reward_metrics
 from alignment.online import Metrics, Update, one_by_one
 from alignment.policy import Learner
-from alignment.rollout import RandomStep, Rollout, RolloutSettings, Rows, WindowSettings
+from alignment.rollout import RandomStep, RolloutSettings, Rows, WindowSettings
 from models.sde import State, Transition
 from palate.config import Settings
 from palate.errors import PalateError
@@ -50,7 +45,6 @@ class GrpoSettings(Settings):
 
     advantage: AdvantageSettings = AdvantageSettings()
     window: WindowSettings = WindowSettings()
-    credit: Literal["step", "outcome"] = "step"
     clip: float = Field(default=1e-4, gt=0)
     kl: float = Field(default=0.0, ge=0)
     kl_scaling: Literal["gaussian", "flow_grpo"] = "gaussian"
@@ -103,7 +97,7 @@ class Grpo:
 
         def part_of(step: RandomStep) -> Tensor:
             new, reference = self._steps(update, step, rows)
-            ratio = ratio_of(self._end(rollout, step, rows), new, step.old[step.row[rows]], told.guard)
+            ratio = ratio_of(step.end[rows], new, step.old[step.row[rows]], told.guard)
             if update.first:
                 refuse_off_policy(ratio, told.clip)
             span = step.now - step.after
@@ -119,14 +113,6 @@ class Grpo:
         total = one_by_one(part_of, rollout.random_steps)
         means = {name: torch.stack(values).mean() for name, values in watched.items()}
         return total, {**means, **reward_metrics(rollout.rewards, given)}
-
-    def _end(self, rollout: Rollout, step: RandomStep, rows: Rows) -> State:
-        """Where each of `rows` went, or by its outcome is to be expected to have gone: the mean of a step toward it."""
-        if self.settings.credit == "step":
-            return step.end[rows]
-        start = step.start[step.row[rows]]
-        toward = (start - rollout.latents[rows]) / step.now
-        return self.window.step(start, toward, step.now, step.after).mean
 
     def _steps(self, update: Update, step: RandomStep, rows: Rows) -> tuple[Transition, Transition | None]:
         """The step's Gaussian for each of `rows`, under the present network and under the reference if there is one."""

@@ -34,18 +34,15 @@ A_CLIP, BATCH = 3, 32  # evaluations of one pretraining clip, clips a step
 ANSWERS = 2  # to a case, of each run
 PEOPLE = ("people=24", "overlap=2")
 
-# What is compared: the algorithm, and what is said over its recipe. Credit by step is as published, of branches.
-BY_STEP = ("grpo.credit=step", "grpo.window.branch=true", "grpo.window.first=1", "grpo.window.last=1")
-BY_STEP += ("rollout.prompts=24", "rollout.group=12", "updates=1", "times.hold=0.003", "fit.lr=2e-4")
-SYSTEMS: dict[str, tuple[str, ...]] = {
-    "Flow-GRPO": ("grpo",),
-    "Flow-GRPO, credit by step": ("grpo", *BY_STEP),
-    "DiffusionNFT": ("nft",),
-    "AWM": ("awm",),
-    "online DPO": ("online-dpo",),
-    "RWR": ("rwr",),
-    "RAFT": ("sft",),
-    CONTROL: (),
+# What is compared, and by which algorithm it is taught.
+SYSTEMS = {
+    "Flow-GRPO": "grpo",
+    "DiffusionNFT": "nft",
+    "AWM": "awm",
+    "online DPO": "online-dpo",
+    "RWR": "rwr",
+    "RAFT": "sft",
+    CONTROL: "",
 }
 
 
@@ -56,7 +53,7 @@ def palate(*arguments: str) -> None:
 
 def learn(system: str, seed: int, evaluations: int, out: Path, store: str) -> Path:
     """The checkpoint of a run that spends `evaluations`, to within a round; what is there is not made again."""
-    folder = out / f"{system.replace(', ', '-').replace(' ', '-')}-{seed}"
+    folder = out / f"{system.replace(' ', '-')}-{seed}"
     checkpoint = folder / "generator.safetensors"
     if checkpoint.exists():
         return checkpoint
@@ -65,11 +62,11 @@ def learn(system: str, seed: int, evaluations: int, out: Path, store: str) -> Pa
         told = ("start=shipped", "fit.optimiser=adamw", "fit.lr=3e-4", "fit.ema=0.95", "fit.save_every=50")
         palate("model", "pretrain", *where, *told, f"fit.steps={evaluations // (BATCH * A_CLIP)}")
         return checkpoint
-    kind, *overrides = SYSTEMS[system]
+    kind = SYSTEMS[system]
     recipe = RECIPES / f"{kind}.toml"
-    settings = load(ALGORITHMS[kind].recipe, recipe, ("device=cpu", *overrides))
+    settings = load(ALGORITHMS[kind].recipe, recipe, ("device=cpu",))
     rounds = round(evaluations / Setup.of(kind, settings, SHIPPED).plan().evaluations_a_round)
-    palate("align", kind, "--recipe", str(recipe), *where, *overrides, f"fit.steps={rounds * settings.updates}")
+    palate("align", kind, "--recipe", str(recipe), *where, f"fit.steps={rounds * settings.updates}")
     return checkpoint
 
 

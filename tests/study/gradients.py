@@ -1,6 +1,6 @@
 """Where an algorithm's gradient is signal and not noise: by part of the network, at the shipped generator.
 
-    python tests/study/gradients.py grpo grpo,grpo.credit=outcome nft awm      (2 minutes of one core each)
+    python tests/study/gradients.py --prompts 400 grpo nft awm           (2 to 8 minutes of one core each)
 
 One round is drawn, and each of its prompts gives a gradient of its own. Their mean is what an update follows. Printed
 is its squared norm over that of one prompt's deviation from it, both without bias, times 1000: a part at 10 needs 100
@@ -27,7 +27,7 @@ from palate.report_text import table
 
 MOVED = 0.002
 RECIPES = Path(__file__).parents[2] / "alignment" / "recipes"
-WAYS = ["grpo", "grpo,grpo.credit=outcome", "nft", "awm"]
+WAYS = ["grpo", "nft", "awm"]
 
 
 def part_of(name: str) -> str:

@@ -37,7 +37,7 @@ from rewards.alarm import AlarmSettings, HackingAlarm, Look, PerPrompt, over_pro
 
 DOCS = Path(__file__).parents[2] / "docs"
 FEW, ASKED = 40, 600  # captions that the reward is taught on, and that the generator is taught with
-TIMES = 2  # a watched caption is answered at a look
+TIMES = 3  # a watched caption is answered at a look
 HELD_OUT = 384  # captions; there are 401
 SAMPLER = SamplerSettings(steps=4)
 WEAK = ("layers=2", "fit.steps=100", "fit.lr=1e-3", "fit.warmup=10", "prompts=4", "every=25", "patience=3")
@@ -189,8 +189,8 @@ def hack(out: Path, store: str, plan: Plan, seeds: int, answers: int) -> None:
     base = answered(SHIPPED, asked, answers)
     for seed in range(seeds):
         watched, gone = (optimise(out, store, paid, seed, plan, kind) for kind in ("watched", "let go"))
-        for folder, kind, every in ((watched, "watched", plan.every), (gone, "let go", plan.seldom)):
-            drawn.append(changes(read_looks(folder / "looks.csv"), every, f"seed {seed}", kind))
+        drawn.append(changes(read_looks(watched / "looks.csv"), plan.every, f"seed {seed}", "watched"))
+        drawn.append(changes(read_looks(gone / "looks.csv"), plan.seldom, f"seed {seed}", "let go"))
         last = seen(watched, plan)[-1]
         rang |= {f"seed {seed}": last.look * plan.every} if last.state != "calm" else {}
         then = [lost(base, place / "generator.safetensors", asked) for place in (watched / f"looks/{last.look}", gone)]
@@ -217,12 +217,12 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("runs/hacking"))
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--answers", type=int, default=2, help="to each held-out caption")
-    parser.add_argument("--steps", type=int, default=36)
-    parser.add_argument("--lr", type=float, default=4e-4)
-    parser.add_argument("--every", type=int, default=3, help="optimiser steps between two looks of the watched run")
+    parser.add_argument("--steps", type=int, default=30)
+    parser.add_argument("--lr", type=float, default=3e-4)
+    parser.add_argument("--every", type=int, default=2, help="optimiser steps between two looks of the watched run")
     parser.add_argument("--captions", type=int, default=640, help="of a look of the watched run")
-    parser.add_argument("--seldom", type=int, default=12, help="the same of the run that is let go on")
-    parser.add_argument("--fewer", type=int, default=320)
+    parser.add_argument("--seldom", type=int, default=6, help="the same of the run that is let go on")
+    parser.add_argument("--fewer", type=int, default=240)
     parser.add_argument("--control", action="store_true", help="pay for the verifier; only the watched run, one seed")
     told = parser.parse_args()
     told.out.mkdir(parents=True, exist_ok=True)

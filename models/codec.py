@@ -48,11 +48,14 @@ class PatchCodec:
         return (_patches(clips, self.patch) - self.mean) @ self.basis / self.scale
 
     def decode(self, latents: Latents) -> Clips:
+        return self.levels(latents).round().clamp(0, 255).to(torch.uint8)
+
+    def levels(self, latents: Latents) -> Float[Tensor, "batch frames height width 3"]:
+        """What is decoded, in grey levels, before it is rounded and cut off: a slope goes through."""
         values = (latents.float() * self.scale) @ self.basis.T + self.mean
         (t, h, w), (pt, ph, pw) = grid_of(self.patch), self.patch
         pixels = values.unflatten(2, (pt, ph, pw, 3)).unflatten(1, (t, h, w)).permute(0, 1, 4, 2, 5, 3, 6, 7)
-        pixels = pixels.reshape(len(latents), t * pt, h * ph, w * pw, 3)
-        return ((pixels + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
+        return (pixels.reshape(len(latents), t * pt, h * ph, w * pw, 3) + 1) * 127.5
 
     def to(self, device: torch.device | str) -> "PatchCodec":
         return PatchCodec(self.patch, self.mean.to(device), self.basis.to(device), self.scale.to(device))

@@ -58,11 +58,11 @@ class Service:
             await worker
 
     async def _score(self, request: Request) -> Response:
-        length = int(request.headers.get("content-length", 0))
-        if length > self.settings.megabytes * 1_000_000:
+        body = await self._body(request)
+        if body is None:
             return JSONResponse({"error": f"more than {self.settings.megabytes} MB"}, 413)
         try:
-            answers = unpacked(await request.body())
+            answers = unpacked(body)
         except DataError as error:
             return JSONResponse({"error": str(error)}, 400)
         if self.waiting and self.waiting + len(answers) > self.settings.waiting:
@@ -78,6 +78,17 @@ class Service:
         except RuntimeError as error:
             return JSONResponse({"error": str(error)}, 500)
         return Response(Reply(columns=tuple(map(Column.of, columns))).model_dump_json(), media_type="application/json")
+
+    async def _body(self, request: Request) -> bytes | None:
+        """None where it is too large, whether or not its length was told."""
+        limit, body = self.settings.megabytes * 1_000_000, bytearray()
+        if int(request.headers.get("content-length", 0)) > limit:
+            return None
+        async for part in request.stream():
+            body += part
+            if len(body) > limit:
+                return None
+        return bytes(body)
 
     def _seconds_to_wait(self) -> int:
         """Until what waits is scored, at the speed so far."""

@@ -1,8 +1,9 @@
 """Scores of videos of the shapes world, on the body of its generator.
 
 The generator already knows what its captions look like, so its layers are where the encoder starts, as a language
-model is where a text reward starts. An axis reads the stream through a query of its own. Axes about the picture or
-the movement read a stream whose caption was left out, so they cannot know it; the others read the captioned stream.
+model is where a text reward starts. An axis reads their captioned stream through a query of its own, but for the axes
+about the picture or the movement, which are not to know the caption. To each axis a small network adds what it makes of
+the decoded clip's texture (rewards/texture.py), and that is all that those see.
 
 The body takes a flow time, so the same network scores noised latents, at t > 0, when it is taught to.
 """
@@ -27,7 +28,9 @@ from palate.media import pick_frames, shrink
 from palate.records import Axis
 from rewards.encoder import AxisScores, Encoder
 from rewards.reward import Answer
+from rewards.texture import NUMBERS, texture
 
+TEXTURE, SPREAD = 64, 5.0  # width of the network that reads it; shares, times this, spread about as 1
 Prepared = tuple[Float[Tensor, "tokens channels"], Words, Tensor]  # latents, the caption's word numbers, flow time
 
 
@@ -45,6 +48,10 @@ class ShapesEncoder(Encoder):
         self.queries = nn.Parameter(torch.randn(len(axes), shape.width) * 0.02)
         self.mix = nn.Linear(shape.width, shape.width)
         self.heads = nn.Parameter(torch.randn(len(axes), shape.width) * 0.02)
+        self.texture = nn.Sequential(
+            nn.Linear(NUMBERS + 1, TEXTURE), nn.GELU(), nn.Linear(TEXTURE, len(axes), bias=False)
+        )
+        nn.init.zeros_(self.texture[2].weight)  # type: ignore[arg-type]
         self.register_buffer("sees", torch.tensor([axis not in blind for axis in axes]), persistent=False)
 
     @classmethod
@@ -90,11 +97,9 @@ class ShapesEncoder(Encoder):
 
     def scores(self, latents: Latents, t: Times, words: Words) -> AxisScores:
         """At flow time t, 0 for a finished video."""
-        scores = self._read(self.body.hidden(latents, t, words)[0])
-        if self.blind:
-            unread = self.body.hidden(latents, t, torch.zeros_like(words))[0]
-            scores = torch.where(self.sees, scores, self._read(unread))
-        return scores
+        told = SPREAD * texture(self.codec.to(latents.device).levels(latents))
+        drawn = self.texture(torch.cat([told, t[:, None]], dim=1))
+        return drawn + torch.where(self.sees, self._read(self.body.hidden(latents, t, words)[0]), 0.0)
 
     def _read(self, stream: Hidden) -> AxisScores:
         stream = normed(stream)

@@ -71,6 +71,31 @@ def test_it_rings_before_gold_has_lost_three_points_and_names_where_to_stop() ->
     assert np.abs(means[stops] - 0.58).max() < 0.03
 
 
+def answers_that_change(means: Floats, prompts: int, seed: int, each: float = 0.076) -> list[Look]:
+    """Right or wrong, under one noise at all looks: an answer changes as the model drifts, so looks that are far apart
+    differ in more answers. `each` look 2.3% of the answers change, and 5% in five, as measured on AWM at lr 2e-4."""
+    rng = np.random.default_rng(seed)
+    ease, watch = rng.standard_normal(prompts), HackingAlarm(AlarmSettings(looks=len(means)))
+    for number, mean in enumerate(means):
+        watch.look((ease < stats.norm.ppf(mean)).astype(float), 0.1 * number + rng.standard_normal(prompts))
+        ease = np.sqrt(1 - each**2) * ease + each * rng.standard_normal(prompts)
+    return watch.history
+
+
+@pytest.mark.usefixtures("fewer_paths")
+def test_a_verifier_that_drifts_down_is_caught_within_three_points_and_one_that_stands_still_is_left_alone() -> None:
+    """The plan of tests/study/hacking.py: 12 looks at 1,280 answers; strict falls 0.8 points a look from 66%."""
+    still, falls = np.full(12, 0.66), 0.66 - 0.008 * np.arange(12)
+    rung = sum(answers_that_change(still, 1280, seed)[-1].state != "calm" for seed in range(60))
+    assert stats.binom.ppf(0.999, 60, 0.05) >= rung
+    lost = []
+    for seed in range(20):
+        found = answers_that_change(falls, 1280, seed)
+        lost.append(0.66 - falls[next(look.look for look in found if look.state != "calm")])
+    assert np.median(lost) <= 0.02
+    assert sum(one > 0.03 for one in lost) <= 3
+
+
 def test_a_fall_of_both_is_a_collapse_and_no_hacking() -> None:
     means = np.concatenate([np.full(4, 0.6), np.full(4, 0.3)])
     found = run(means, np.concatenate([np.zeros(4), np.full(4, -1.0)]), 200, 0)

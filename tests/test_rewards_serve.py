@@ -148,6 +148,8 @@ def test_what_cannot_be_meant_is_refused() -> None:
         large = [Answer("p", np.zeros((40, 100, 100, 3), np.uint8), 8.0)]
         with pytest.raises(ConfigError, match="HTTP 413"):
             remote(url).score(large)
+        untold = httpx.post(f"{url}/score", content=iter([b"x" * 600_000] * 2))  # in chunks, its length not told
+        assert untold.status_code == 413
         wrong = RemoteReward(url, {"brightness": Unit.SHARE})
         with pytest.raises(ConfigError, match="measures brightness in grey levels"):
             wrong.score(answers(1))

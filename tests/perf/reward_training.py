@@ -36,7 +36,7 @@ def main() -> None:
     encoder = ShapesEncoder.from_generator(SHIPPED, AXES, BLIND, layers=4)
     shape = encoder.body.shape
     videos: list[Prepared] = [
-        (torch.randn(shape.tokens, shape.channels), torch.randint(1, shape.words, (shape.caption,)))
+        (torch.randn(shape.tokens, shape.channels), torch.randint(1, shape.words, (shape.caption,)), torch.zeros(()))
         for _ in range(VIDEOS * PROMPTS)
     ]
     rng = np.random.default_rng(0)

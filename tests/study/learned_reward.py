@@ -43,7 +43,7 @@ FAMILIES: tuple[shapes.Family, ...] = ("single", "events", "count")
 SCALE = 4  # pixels a pixel, so that no codec blurs it
 PEOPLE, OVERLAP = 24, 3
 SIGN = {Verdict.GOOD: 1, Verdict.SAME: 0, Verdict.BAD: -1}
-FIT = FitSettings(steps=1500, lr=1e-3, optimiser="muon", muon_lr=0.01, warmup=30, weight_decay=0.05, ema=0.98)
+FIT = FitSettings(steps=600, lr=1e-3, optimiser="muon", muon_lr=0.01, warmup=30, weight_decay=0.05, ema=0.98)
 RECIPE = RewardRecipe(device="cpu", layers=4, prompts=12, every=75, patience=2, fit=FIT)
 NOISED = RECIPE.model_copy(update={"noised": 0.75})
 
@@ -175,7 +175,7 @@ def main() -> None:
     options.add_argument("--out", type=Path, default=Path("runs/reward-study"))
     options.add_argument("--prompts", type=int, default=800)
     options.add_argument("--heldout", type=int, default=120)
-    options.add_argument("--led", type=int, default=384, help="captions answered under each weight of guidance")
+    options.add_argument("--led", type=int, default=160, help="captions answered under each weight of guidance")
     options.add_argument("--weights", type=float, nargs="+", default=[1, 3, 9])
     options.add_argument("--seed", type=int, default=0)
     told = options.parse_args()

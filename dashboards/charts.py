@@ -68,7 +68,7 @@ def whiskers(
     """A point and its interval in each row, in the order of `table`, which has the row's name and `spread`'s three
     columns of `value`."""
     table = table.rename(columns={value: "value", f"{value} low": "low", f"{value} high": "high"})
-    table = table[[row, "value", "low", "high"]]
+    table = table.loc[:, [row, "value", "low", "high"]]
     y = alt.Y(f"{row}:N", sort=None, title=None, axis=alt.Axis(labelLimit=140))
     axis, scale = alt.Axis(format=format, tickCount=6), alt.Scale(zero=False, nice=True)
     tips = [

@@ -99,7 +99,7 @@ def reliabilities(
     truth = softmax(others, axis=1) @ np.array([-1.0, 0.0, 1.0])
 
     def per_person(values: Floats) -> Floats:
-        return np.bincount(own, values, len(present))
+        return np.bincount(own, values, len(present)).astype(float)
 
     n = np.bincount(own)
     x, y = (values - (per_person(values) / n)[own] for values in (truth, outcome.astype(float)))
@@ -115,8 +115,8 @@ def reliabilities(
     for at, code in enumerate(present.tolist()):
         votes = int(n[at])
         if varies[at]:
-            told = {"value": float(value[at]), "low": float(low[at]), "high": float(high[at])}
-            found[code] = Estimate(**told, n=votes, level=level, method=_METHOD)
+            one, *interval = (float(numbers[at]) for numbers in (value, low, high))
+            found[code] = Estimate(value=one, low=interval[0], high=interval[1], n=votes, level=level, method=_METHOD)
         else:
             why = "fewer than 4 votes" if votes < _FEWEST else "every answer is the same"
             found[code] = _missing(votes, level, why)

@@ -35,7 +35,7 @@ def audits(reader: Reader, ask: Ask) -> Content:
         yield Remark("SIMULATED votes are what the audit below held the reward against: no person gave them.", True)
     about = (
         f"reward {chosen.of('reward')[:12]} on study {chosen.of('study')}, audited {chosen.when:%Y-%m-%d %H:%M} UTC; "
-        "`palate trace ID` walks a number back, and tells whether votes have come since"
+        "palate trace ID walks a number back, and tells whether votes have come since"
     )
     yield _probes([one for one in own if one.of("probe")], about, chosen.simulated)
     errors = [one for one in own if ".calibration_error" in one.name]
@@ -84,6 +84,7 @@ def _probes(found: list[Told], about: str, simulated: bool) -> Exhibit:
             for axis, part in table.groupby("axis")
         ),
         simulated,
+        open=True,
     )
 
 
@@ -109,6 +110,7 @@ def _errors(found: list[Told], about: str, simulated: bool) -> Exhibit:
         {**spread_formats("calibration error", fine), "n": whole, "prompts": whole},
         (charts.whiskers(table, "error", "calibration error", "calibration error, 95% interval", 0.0, ".0%"),),
         simulated,
+        open=True,
     )
 
 
@@ -135,4 +137,5 @@ def _groups(found: list[Told], about: str, simulated: bool) -> Exhibit:
         {**spread_formats("accuracy", fine), "n": whole, "prompts": whole},
         (charts.whiskers(table, "annotators", "accuracy", "accuracy, 95% interval", 0.5, ".0%"),),
         simulated,
+        open=True,
     )

@@ -267,7 +267,8 @@ def test_how_metrics_agree_with_votes_is_what_the_report_told(records: dict[str,
     app = opened(url, "Benchmarks", votes="SIMULATED")
     assert not app.exception
     assert any("SIMULATED votes" in one.value for one in app.warning)
-    assert any("metric" in one.value and "agreement" in one.value for one in app.dataframe)
+    assert any("Do metrics agree with the simulated annotators?" in one.value for one in app.subheader)
+    assert any("agreement" in one.value for one in app.dataframe)
 
 
 def audit_of(reward: str, name: str, change: float | None, told: dict[str, str], simulated: bool = False) -> Figure:
@@ -328,6 +329,7 @@ def test_the_newest_audit_of_each_reward_is_shown(records: dict[str, str], tmp_p
         app = opened(url, "Rewards", reward=reward * 12)
         assert not app.exception
         assert any("SIMULATED votes" in one.value for one in app.warning) == (reward == "b")
+        assert any("What moves the reward" in one.value for one in app.subheader)
         assert any("probe" in one.value for one in app.dataframe)
     for one in found:
         for chart in one.charts if isinstance(one, Exhibit) else ():

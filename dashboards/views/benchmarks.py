@@ -159,7 +159,7 @@ def _agreeing(found: list[Told], label: str, name: str, simulated: bool) -> Exhi
         f"Do metrics agree with {'the simulated annotators' if simulated else 'people'}? {label}",
         f"The newest figure of each metric, axis and study; n {units}; 95% intervals over prompts. "
         f"{'A share; without ties 50% is chance.' if share else 'From −1 to 1; 0 is chance.'} As they were when told: "
-        "`palate trace ID` walks a number back, and tells whether votes have come since.",
+        "palate trace ID walks a number back, and tells whether votes have come since.",
         table,
         {**spread_formats("agreement", fine if share else short), "n": whole, "prompts": whole},
         (
@@ -173,6 +173,7 @@ def _agreeing(found: list[Told], label: str, name: str, simulated: bool) -> Exhi
             ),
         ),
         simulated,
+        open=True,
     )
 
 

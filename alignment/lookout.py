@@ -23,8 +23,10 @@ from models.launch import first_process, gathered, rank, wait, world
 from palate.config import Settings
 from palate.errors import PalateError
 from palate.files import whole_file
+from palate.records import Curve, Run
 from rewards.alarm import LEAST_PROMPTS, AlarmSettings, HackingAlarm, read_looks
 
+LOOKS = "looks.csv"
 LOOK = 2**31  # a number that no round has, so that looks have chances of their own
 BLOCK = 64  # answers drawn at a time where the recipe does not say: a whole look at once takes a third longer on a CPU
 
@@ -73,7 +75,7 @@ class Lookout:
             return
         look = progress.step // self.settings.every
         gold, proxy = self._scores()
-        table = self.folder / "looks.csv"
+        table = self.folder / LOOKS
         self.student.write(self.folder / "looks" / str(look), {"look": look, "step": progress.step})
         if first_process():
             rows = pd.read_csv(table) if table.exists() else pd.DataFrame(columns=["look", "prompt", "gold", "proxy"])
@@ -116,3 +118,17 @@ class Lookout:
         both = gathered(torch.stack([gold, proxy]).to(self.student.device)).cpu()  # (processes, 2, share)
         told = both.permute(1, 2, 0).reshape(2, -1)
         return told[0].tolist(), told[1].tolist()
+
+
+def look_curves(folder: Path, run: Run, every: int) -> list[Curve]:
+    """The mean of either reward at each look, over the prompts that both scored, by the step it was taken at."""
+    table = folder / LOOKS
+    if not every or not table.exists():
+        return []
+    means = pd.read_csv(table).dropna(subset=["gold", "proxy"]).groupby("look")[["gold", "proxy"]].mean()
+    steps = tuple(int(look) * every for look in means.index)
+    return [
+        Curve(run=run.id, metric=f"look_{name}", steps=steps, readings=tuple(means[name].tolist()))
+        for name in ("gold", "proxy")
+        if steps
+    ]

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from alignment.gallery import LOOKED, drawn, gallery_of
-from alignment.lookout import LOOK, Lookout
+from alignment.lookout import LOOK, Lookout, look_curves
 from alignment.online import Online
 from alignment.plan import Plan, bytes_for_backward
 from alignment.policy import InBatches, Learner, trained
@@ -147,5 +147,6 @@ def reinforce(store: Store, setup: Setup, folder: Path) -> Written:
             parents=(setup.student.checkpoint,),
             outputs=written.checkpoints,
         )
-        store.add([run, *curves(folder / JOURNAL, run), *glimpses(folder, run, store.media)])
+        learned = [*curves(folder / JOURNAL, run), *look_curves(folder, run, setup.recipe.looks.every)]
+        store.add([run, *learned, *glimpses(folder, run, store.media)])
     return written

@@ -97,11 +97,17 @@ def glimpses(store: Store, run: str) -> list[Found]:
     return list(store.read(wanted.order_by(table.c.place, table.c.step)))
 
 
-def figures(store: Store, most: int) -> list[Found]:
-    """Rows of (id, recorded_at, name, estimate, selection, simulated) of the newest figures."""
+def figures(store: Store, most: int | None = None, begins: str = "") -> list[Found]:
+    """Rows of (id, recorded_at, name, estimate, selection, simulated) of the newest figures, or of all of them.
+
+    Args:
+        begins: only those whose name begins so.
+    """
     table = TABLES["figure"]
     names = ("id", "recorded_at", "name", "estimate", "selection", "simulated")
-    statement = select(*(table.c[name] for name in names)).order_by(table.c.recorded_at.desc(), table.c.id)
+    named = table.c.name.startswith(begins, autoescape=True)
+    statement = select(*(table.c[name] for name in names)).where(named)
+    statement = statement.order_by(table.c.recorded_at.desc(), table.c.id)
     return list(store.read(statement.limit(most)))
 
 

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from dashboards import queries
 from dashboards.ledger import Ledger, Snapshot
 from dashboards.queries import utc
+from palate.records import Estimate, Scalar
 from palate.store import Store
 
 T = TypeVar("T")
@@ -32,6 +33,22 @@ class Asked:
     split: str
     prompt: str
     tags: dict[str, str]
+
+
+@dataclass(frozen=True)
+class Told:
+    """A figure of the record: a number as it was when somebody was shown it."""
+
+    id: str
+    when: datetime
+    name: str
+    estimate: Estimate
+    selection: dict[str, Scalar]
+    simulated: bool
+
+    def of(self, key: str) -> str:
+        """What it was chosen by; "" where by nothing of that name."""
+        return str(self.selection.get(key, ""))
 
 
 @dataclass(frozen=True)
@@ -104,6 +121,25 @@ class Reader:
             )
 
         return self.once(("scores", scorer), read, ("score", "sample"))
+
+    def told(self, begins: str) -> list[Told]:
+        """The figures whose name begins so, the newest first."""
+
+        def read() -> list[Told]:
+            found = queries.figures(self.store, begins=begins)
+            return [
+                Told(
+                    one.id,
+                    utc(one.recorded_at),
+                    one.name,
+                    Estimate.model_validate(one.estimate),
+                    one.selection,
+                    one.simulated,
+                )
+                for one in found
+            ]
+
+        return self.once(("told", begins), read, ("figure",))
 
     def debuts(self) -> dict[str, datetime]:
         """System -> when its first sample was recorded, in that order."""

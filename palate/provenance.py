@@ -28,7 +28,9 @@ R = TypeVar("R", bound=Record)
 SHOWN = 3  # rows of a group that are printed unless all are asked for
 
 _JUDGED_BY = {"study", "axis", "by", "slice", "candidate", "baseline", "system", "aggregation"}
+_JUDGED_BY |= {"axes", "annotators", "repeats"}  # of an audit: several axes, some annotators (JSON), repeats too
 _JUDGED_BY |= {"scorer", "ties", "side", "raters", "style", "effect", "rule"}  # which name a number, and choose no rows
+_JUDGED_BY |= {"reward", "audit", "probe", "unit", "expected", "found", "group"}  # the same, of an audit
 _SCORED_BY = {"scorer", "suite", "split", "by", "slice", "candidate", "baseline", "system"}
 _RUN_BY = {"run", "sweep", "hold_out", "drop_highest", "budgets", "near", "replicates", "seed"}
 SWEEP = "scaling sweep"  # the task of a sweep's runs
@@ -54,7 +56,11 @@ def walk(store: Store, id: str) -> Node:
         ids, verdict = _recount(store, record)
         kind = {"judgements": Judgement, "scores": Score, "runs": Run}[record.evidence]
         evidence = list(store.select(kind, id=list(set(ids))))
-        return Node(_line(record), (record,), (Node(verdict), *_Walk(store).behind(evidence, itself=True)))
+        steps = _Walk(store)
+        behind = (Node(verdict), *steps.behind(evidence, itself=True))
+        if "reward" in record.selection:
+            behind = (*behind, steps.checkpoint(str(record.selection["reward"]), "the reward"))
+        return Node(_line(record), (record,), behind)
     return Node(_line(record), (record,), _Walk(store).behind([record]))
 
 
@@ -91,9 +97,16 @@ def _recount(store: Store, figure: Figure) -> tuple[list[str], str]:
 
 
 def _voted(store: Store, told: dict[str, str], simulated: bool) -> list[str]:
-    """As `palate.gsb` counts: pairs either way round, people and simulations apart, no gold and no repeats."""
-    votes = store.votes(study=told.get("study"), axis=told.get("axis"))
-    mask = (votes.simulated == simulated) & (votes.role == "normal")
+    """As `palate.gsb` counts: pairs either way round, people and simulations apart, no gold and no repeats.
+
+    An audit (rewards/audited.py) counts as rewards learn: repeats too.
+    """
+    votes = store.votes(study=told.get("study"), axis=None if "axes" in told else told.get("axis"))
+    mask = (votes.simulated == simulated) & (votes.role != "gold" if "repeats" in told else votes.role == "normal")
+    if "axes" in told:
+        mask &= votes.axis.among(told["axes"].split(", "))
+    if "annotators" in told:
+        mask &= votes.annotator.among(json.loads(told["annotators"]))
     for system in _systems(told):
         mask &= ((votes.candidate == system) | (votes.baseline == system)) & (votes.candidate != votes.baseline)
     if "by" in told and "slice" in told:
@@ -185,12 +198,12 @@ class _Walk:
         made = Counter(one.checkpoint for one in of(Sample) if one.checkpoint)
         return (
             *(Node(_summary(group), tuple(group)) for group in groups if group),
-            *(self._checkpoint(name, f"{count} samples") for name, count in sorted(made.items())),
+            *(self.checkpoint(name, f"{count} samples") for name, count in sorted(made.items())),
             *(self._run_node(run) for run in of(Run) if run.id not in given),
             *(node for run in of(Run) if run.id in given for node in self._parents(run)),
         )
 
-    def _checkpoint(self, name: str, of: str) -> Node:
+    def checkpoint(self, name: str, of: str) -> Node:
         runs = self._runs[name]
         if not runs:
             return Node(f"checkpoint {name[:12]} of {of}; no run in this store made it")
@@ -206,7 +219,7 @@ class _Walk:
         by_kind: dict[str, list[str]] = defaultdict(list)
         for parent in run.parents:
             by_kind[parent.rpartition("-")[0]].append(parent)
-        checkpoints = [self._checkpoint(name, "its start") for name in by_kind.pop("", [])]
+        checkpoints = [self.checkpoint(name, "its start") for name in by_kind.pop("", [])]
         read: list[Record] = []
         unknown: list[Node] = []
         for kind, ids in by_kind.items():

@@ -72,7 +72,11 @@ def bench(
 @click.option("--answers", "count", default=128, show_default=True, help="how many videos to probe")
 @click.option("--groups", type=click.Path(path_type=Path), help="JSON: annotator -> group; default: each alone")
 def audit(store: str, as_json: bool, path: Path, study: str, count: int, groups: Path | None) -> None:
-    """Probes that should or should not move a reward, its calibration, and with whom it agrees."""
+    """Probes that should or should not move a reward, its calibration, and with whom it agrees.
+
+    On people's votes where the study has any, else on simulated ones. Every number is stored as a figure that
+    `palate trace` walks back to the votes and to the reward's run; --json names them.
+    """
     import json
 
     import numpy as np
@@ -80,21 +84,23 @@ def audit(store: str, as_json: bool, path: Path, study: str, count: int, groups:
     from palate.errors import ConfigError
     from palate.store import Store
     from rewards.audit import by_group, probe, reliability, text
+    from rewards.audited import Audited, audit_figures, counted
     from rewards.pairs import from_votes
     from rewards.video_reward import VideoReward, score_videos
 
     model, logits = VideoReward.load(path), VideoReward.load(path, standardise=False)
     with Store(store, create=False) as record:
-        pairs = from_votes(record, study, model.axes)
-        voters = sorted(set(record.votes(study=study).annotator.tolist()))
+        votes = counted(record, study, model.axes)
+        simulated = bool(votes.simulated[0])
+        pairs = from_votes(record, study, model.axes, simulated=simulated)
         try:
             named = json.loads(groups.read_text()) if groups else {}
         except (OSError, ValueError) as error:
             raise ConfigError(f"{groups} is no JSON ({error})", "write annotator -> group") from error
         members: dict[str, list[str]] = {}
-        for voter in voters:
+        for voter in sorted(votes.annotator.present()):
             members.setdefault(named.get(voter, voter), []).append(voter)
-        sets = {name: from_votes(record, study, model.axes, own) for name, own in sorted(members.items())}
+        sets = {name: from_votes(record, study, model.axes, own, simulated) for name, own in sorted(members.items())}
     used = np.unique(np.concatenate([pairs.first, pairs.second]))
     chosen = np.random.default_rng(0).permutation(used)[:count]
     findings = probe(model, [pairs.videos[row].answer() for row in chosen])
@@ -106,15 +112,23 @@ def audit(store: str, as_json: bool, path: Path, study: str, count: int, groups:
         for axis in judged
     }
     score_of = {video.file: values[row] for row, video in enumerate(pairs.videos)}
-    axis = "overall" if "overall" in judged else judged[0]
+    examined = judged or model.axes
+    axis = "overall" if "overall" in examined else examined[0]
     place = model.axes.index(axis)
     agreed = by_group(sets, axis, lambda one: np.array([score_of[video.file][place] for video in one.videos]))
+    of = Audited(model.checkpoint, study, model.axes, votes)
+    figures = audit_figures(of, findings, curves, {name: (axis, members[name], one) for name, one in agreed.items()})
+    with Store(store, create=False) as record:
+        record.add(figures)
     facts = {
+        "simulated": simulated,
         "findings": [_plain(one) for one in findings],
         "calibration": {axis: _plain(one) for axis, one in curves.items()},
         "groups": {name: one.model_dump(mode="json") for name, one in agreed.items()},
+        "figures": [one.id for one in figures],
     }
-    report(as_json, text(findings, curves, agreed), facts)
+    told = text(findings, curves, agreed)
+    report(as_json, f"SIMULATED votes: no person gave them\n\n{told}" if simulated else told, facts)
 
 
 @click.command()

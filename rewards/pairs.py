@@ -125,10 +125,16 @@ def one_source(
     return from_videoalign(table) if table else from_preferences(store, store.select(Preference, study=preferences))
 
 
-def from_votes(store: Store, study: str, axes: Sequence[Axis], annotators: Collection[str] | None = None) -> PairSet:
+def from_votes(
+    store: Store,
+    study: str,
+    axes: Sequence[Axis],
+    annotators: Collection[str] | None = None,
+    simulated: bool | None = None,
+) -> PairSet:
     """The verdicts of a study that stand, by pair and axis: several people's make a soft label, ties included.
 
-    `annotators` keeps only theirs.
+    `annotators` keeps only theirs, `simulated` only a program's votes or only people's.
 
     Gold comparisons examine people and are left out; a repeat adds its votes to its original's.
     Raises DataError where the study has none on these axes.
@@ -137,6 +143,8 @@ def from_votes(store: Store, study: str, axes: Sequence[Axis], annotators: Colle
     found = found.select((found.role != "gold") & found.axis.among(axes))
     if annotators is not None:
         found = found.select(found.annotator.among(annotators))
+    if simulated is not None:
+        found = found.select(found.simulated == simulated)
     if not len(found):
         raise DataError(f"study {study} has no votes on {', '.join(axes)}", "collect some, or name another study")
     wanted = sorted(set(found.comparison.tolist()))

@@ -11,6 +11,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from click.testing import CliRunner
@@ -23,7 +24,7 @@ from alignment.begun import begun, telling_how_to_go_on
 from alignment.cli import align
 from alignment.lookout import HackedError
 from alignment.recipe import ALGORITHMS
-from alignment.reinforce import Setup
+from alignment.reinforce import Setup, reinforce
 from alignment.rollout import RolloutSettings
 from alignment.runs_cli import runs
 from alignment.scoring import NoRewardError
@@ -32,7 +33,7 @@ from models.generator import Generator
 from models.journal import read
 from palate.config import load
 from palate.errors import FileError, PalateError
-from palate.records import Run
+from palate.records import Curve, Run
 from palate.store import Store
 from rewards.remote import RewardServerError
 from rewards.reward import Scored, Unit
@@ -125,7 +126,7 @@ FULL = """
 import resource, signal, sys
 from pathlib import Path
 from alignment.recipe import ALGORITHMS
-from alignment.reinforce import Setup
+from alignment.reinforce import Setup, reinforce
 from models import fit as fitting
 from palate.config import load
 from palate.errors import FileError
@@ -204,7 +205,14 @@ def test_a_hacked_reward_stops_the_run_and_says_what_to_go_back_to(base: Path, t
 def test_a_run_that_is_well_is_looked_at_and_goes_on(base: Path, tmp_path: Path) -> None:
     told = (*TOLD, "looks.every=2", "looks.prompts=30", "fit.steps=4")
     recipe = load(ALGORITHMS["awm"].recipe, None, told)
-    looked = Setup.of("awm", recipe, base).run(tmp_path / "looked")
+    with Store(str(tmp_path / "r.db")) as store:
+        looked = reinforce(store, Setup.of("awm", recipe, base), tmp_path / "looked")
+        kept = {one.metric: one for one in store.select(Curve)}
+    table = pd.read_csv(tmp_path / "looked" / "looks.csv")
+    for name in ("gold", "proxy"):
+        assert kept[f"look_{name}"].steps == (0, 2)
+        means = [table[table["look"] == look][name].mean() for look in (0, 1)]
+        assert kept[f"look_{name}"].readings == pytest.approx(means)
     assert sorted(path.name for path in (tmp_path / "looked" / "looks").iterdir()) == ["0", "1"]
     blind = load(ALGORITHMS["awm"].recipe, None, (*TOLD, "fit.steps=4"))
     unlooked = Setup.of("awm", blind, base).run(tmp_path / "unlooked")

@@ -24,7 +24,8 @@ from dashboards.show import _drawn
 from dashboards.views import PAGES, scaling
 from palate.errors import ConfigError
 from palate.gsb import contests
-from palate.records import Comparison, Curve, Estimate, Glimpse, Judgement, Run
+from palate.records import Comparison, Curve, Estimate, Figure, Glimpse, Judgement, Run
+from palate.report_cli import metrics
 from palate.stats.wins import Form
 from palate.store import Store
 from palate.trained import Trained
@@ -232,6 +233,107 @@ def test_scores_are_means_over_cases_and_order_pairs_no_better_than_they_should(
     assert (
         (accuracy["accuracy low"] < accuracy["accuracy"]) & (accuracy["accuracy"] < accuracy["accuracy high"])
     ).all()
+
+
+def test_how_metrics_agree_with_votes_is_what_the_report_told(records: dict[str, str], tmp_path: Path) -> None:
+    missing = next(one for one in items(records["both"], "Benchmarks") if isinstance(one, Missing))
+    assert missing.command == "palate report metrics"
+    url = str(tmp_path / "r.db")
+    judged(url, simulated=False, prompts=10)
+    judged(url, simulated=True, prompts=10)
+    CliRunner().invoke(metrics, ["--store", url], catch_exceptions=False)
+    with Store(url) as store:
+        told = list(store.select(Figure))
+        newer = Estimate(value=0.9, low=0.8, high=1.0, n=7, method="known")
+        old = next(one for one in told if one.name == "metric.overall.kendall" and not one.simulated)
+        store.add([old.model_copy(update={"estimate": newer})])
+    for kind in ("people", "SIMULATED"):
+        shown = exhibit(items(url, "Benchmarks", votes=kind), "agreement-accuracy")
+        assert shown.simulated == (kind == "SIMULATED") == shown.file.startswith("SIMULATED")
+        wanted = {
+            (one.selection["scorer"], one.selection["axis"]): one
+            for one in told
+            if one.name.endswith(".accuracy") and one.simulated == shown.simulated
+        }
+        assert len(wanted) == len(shown.table) == 4
+        for row in shown.table.to_dict("records"):
+            one = wanted[row["scorer"], row["axis"]]
+            assert (row["id"], row["n"]) == (one.id, one.estimate.n)
+            limits = (one.estimate.value, one.estimate.low, one.estimate.high)
+            assert (row["agreement"], row["agreement low"], row["agreement high"]) == limits
+    table = exhibit(items(url, "Benchmarks", measure="Kendall tau-b"), "agreement-kendall").table
+    row = table[(table["scorer"] == old.selection["scorer"]) & (table["axis"] == "overall")].iloc[0]
+    assert (len(table), row["agreement"], row["n"]) == (4, 0.9, 7)  # the newest, in the place of the one before
+    app = opened(url, "Benchmarks", votes="SIMULATED")
+    assert not app.exception
+    assert any("SIMULATED votes" in one.value for one in app.warning)
+    assert any("Do metrics agree with the simulated annotators?" in one.value for one in app.subheader)
+    assert any("agreement" in one.value for one in app.dataframe)
+
+
+def audit_of(reward: str, name: str, change: float | None, told: dict[str, str], simulated: bool = False) -> Figure:
+    known = {"low": None if change is None else change - 0.1, "high": None if change is None else change + 0.1}
+    note = "every answer was refused" if change is None else ""
+    return Figure(
+        name=f"audit.overall.{name}",
+        estimate=Estimate(value=change, **known, n=0 if change is None else 12, method="known", note=note),
+        selection={"reward": reward, "study": "s", "axis": "overall", "audit": "first", **told},
+        evidence="judgements",
+        rows=12,
+        digest="0" * 64,
+        simulated=simulated,
+    )
+
+
+def test_the_newest_audit_of_each_reward_is_shown(records: dict[str, str], tmp_path: Path) -> None:
+    found = items(records["people"], "Rewards")
+    assert any(isinstance(one, Missing) and one.command.startswith("palate reward audit") for one in found)
+    url, ours, theirs = str(tmp_path / "r.db"), "a" * 64, "b" * 64
+    deviations = {"unit": "standard deviations"}
+    codec = {"probe": "codec", "expected": "stays", "found": "as it should", **deviations}
+    length = {"probe": "length", "expected": "free", "found": "", **deviations}
+    with Store(url) as store:
+        store.add(
+            [
+                audit_of(ours, "codec", 0.7, {**codec, "found": "FAILS"}),
+                audit_of(ours, "accuracy", 0.6, {"group": "old"}),
+            ]
+        )
+        store.add([audit_of(theirs, "codec", 0.2, codec, simulated=True)])
+        store.add(
+            [
+                audit_of(ours, name, change, {**told, "audit": "second"})
+                for name, change, told in (
+                    ("codec", 0.1, codec),
+                    ("length", None, length),
+                    ("calibration_error", 0.2, {"unit": "share"}),
+                    ("calibration_error_of_calibrated", 0.15, {"unit": "share"}),
+                    ("accuracy", 0.8, {"group": "experts", "unit": "share"}),
+                )
+            ]
+        )
+    found = items(url, "Rewards")
+    probes = exhibit(found, "audit-probes")
+    assert probes.table["probe"].tolist() == ["codec", "length"]
+    assert probes.table["change"].tolist()[0] == 0.1
+    assert probes.table["verdict"].tolist() == ["as it should", ""]
+    assert np.isnan(probes.table["change"].tolist()[1])
+    assert probes.table["note"].tolist()[1] == "every answer was refused"
+    assert "0 of 1 judged probes fail" in probes.title
+    assert exhibit(found, "audit-calibration").table["calibration error"].tolist() == [0.2, 0.15]
+    assert exhibit(found, "audit-groups").table["annotators"].tolist() == ["experts"]
+    other = items(url, "Rewards", reward="b" * 12)
+    assert exhibit(other, "audit-probes").simulated
+    assert not any(isinstance(one, Exhibit) and one.key == "audit-calibration" for one in other)
+    for reward in ("a", "b"):
+        app = opened(url, "Rewards", reward=reward * 12)
+        assert not app.exception
+        assert any("SIMULATED votes" in one.value for one in app.warning) == (reward == "b")
+        assert any("What moves the reward" in one.value for one in app.subheader)
+        assert any("probe" in one.value for one in app.dataframe)
+    for one in found:
+        for chart in one.charts if isinstance(one, Exhibit) else ():
+            chart.to_dict()
 
 
 def test_two_runs_are_told_apart_by_what_differs(records: dict[str, str]) -> None:

@@ -8,9 +8,13 @@ import pytest
 from click.testing import CliRunner
 
 from palate import shapes
+from palate.cli import palate
 from palate.errors import ConfigError
-from palate.records import Case, Comparison, Judgement, Run, Sample, Score, Side, Verdict
+from palate.provenance import as_text, walk
+from palate.records import Case, Comparison, Estimate, Figure, Judgement, Run, Sample, Score, Side, Verdict
 from palate.store import Store
+from rewards.audit import Finding, Reliability
+from rewards.audited import Audited, audit_figures, counted
 from rewards.cli import reward
 
 
@@ -84,6 +88,19 @@ def test_a_reward_is_trained_scores_is_audited_and_examined(tmp_path: Path) -> N
     assert refused["half rate"] == refused["length"] == 6
     assert refused["codec"] == 0
     assert found["calibration"]["overall"]["ece"]["n"] == found["groups"]["a"]["n"] == 12
+    assert found["simulated"]
+    with Store(store) as record:
+        kept = {one.name: one for one in record.select(Figure, id=found["figures"])}
+    assert len(kept) == len(found["figures"]) == len(found["findings"]) + 2 + 1
+    codec, shuffled = (kept[f"audit.overall.{probe}"] for probe in ("codec", "prompt_shuffle"))
+    assert codec.estimate.value == next(one["change"]["value"] for one in found["findings"] if one["probe"] == "codec")
+    assert (codec.rows, codec.simulated, codec.selection["reward"]) == (12, True, facts["checkpoint"])
+    assert shuffled.selection["expected"] == "falls"
+    assert "6 answers were refused" in kept["audit.overall.length"].estimate.note
+    for one in kept.values():
+        told = CliRunner().invoke(palate, ["trace", one.id, "--store", store], catch_exceptions=False).stdout
+        assert "the same 12 verdicts as when it was computed" in told
+        assert f"checkpoint {facts['checkpoint'][:12]} of the reward\n    {run.id}" in told
     examined = CliRunner().invoke(
         reward,
         ["bench", "--store", store, "--reward", f"{out}/reward.safetensors", "--study", "s", "--systems", "noisy"],
@@ -94,6 +111,40 @@ def test_a_reward_is_trained_scores_is_audited_and_examined(tmp_path: Path) -> N
         "random",
         "all ties",
     ]
+
+
+def test_an_audit_keeps_people_and_programs_apart_and_notices_votes_that_came_since(tmp_path: Path) -> None:
+    """One person orders the pairs the other way; a second and a gold pair must not be counted with the program's."""
+    store = record_of(tmp_path, 12)
+    with Store(store) as record:
+        asked = list(record.select(Comparison))
+        gold = asked[0].model_copy(update={"role": "gold"})
+        repeat = asked[1].model_copy(update={"role": "repeat"})
+        said = [
+            Judgement(comparison=one.id, annotator=name, simulated=False, source="t", verdicts=verdicts)
+            for name, verdicts in (("ada", {"overall": Verdict.BAD}), ("bob", {"overall": Verdict.GOOD, "x": "good"}))
+            for one in (asked[:8] if name == "ada" else [*asked[4:6], gold, repeat])
+        ]
+        record.add([gold, repeat, *said])
+        votes = counted(record, "s", ("overall",))
+        assert (len(votes), votes.simulated.any()) == (11, False)
+        finding = Finding("codec", "video_reward.overall", estimate(0.1), 0, "free", None)
+        curve = Reliability("overall", (), (), (), estimate(0.2), estimate(0.1))
+        groups = {"first": ("overall", ["ada"], estimate(0.5)), "second": ("overall", ["bob"], estimate(0.6))}
+        shown = audit_figures(Audited("a" * 64, "s", ("overall",), votes), [finding], {"overall": curve}, groups)
+        record.add(shown)
+        assert [one.rows for one in shown] == [11, 11, 11, 8, 3]
+        assert all(f"the same {one.rows} verdicts" in as_text(walk(record, one.id)) for one in shown)
+        later = Judgement(
+            comparison=asked[9].id, annotator="bob", simulated=False, source="t", verdicts={"overall": Verdict.SAME}
+        )
+        record.add([later])
+        changed = ["CHANGED" in as_text(walk(record, one.id)) for one in shown]
+        assert changed == [True, True, True, False, True]  # of those, only the first group's are as they were
+
+
+def estimate(value: float) -> Estimate:
+    return Estimate(value=value, low=value - 0.1, high=value + 0.1, n=8, method="known")
 
 
 def test_one_source_of_pairs_is_asked_for(tmp_path: Path) -> None:

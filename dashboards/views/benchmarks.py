@@ -3,6 +3,7 @@
 import numpy as np
 
 from dashboards import charts, scored
+from dashboards.choose import MADE_UP
 from dashboards.exhibit import (
     Ask,
     Content,
@@ -16,7 +17,8 @@ from dashboards.exhibit import (
     spread_formats,
     whole,
 )
-from dashboards.reader import Reader
+from dashboards.reader import Reader, Told
+from palate.metrics import NAMES
 
 TITLE = "Benchmarks"
 MOST = 40  # systems in a chart
@@ -27,9 +29,13 @@ def content(reader: Reader, ask: Ask) -> Content:
     if not cases:
         yield Missing("No case has been asked", "palate bench run shapes --system base")
         return
-    snapshot = reader.snapshot()
     yield _coverage(reader)
-    scorers = reader.scorers()
+    yield from _scores(reader, ask)
+    yield from _agreement(reader, ask)
+
+
+def _scores(reader: Reader, ask: Ask) -> Content:
+    cases, snapshot, scorers = reader.cases(), reader.snapshot(), reader.scorers()
     if not scorers:
         yield Missing("No sample has a score", "palate bench run shapes --system base")
         return
@@ -104,6 +110,71 @@ def content(reader: Reader, ask: Ask) -> Content:
             {**spread_formats("mean", how), "n": whole},
             (charts.heat(table, "system", tag, "mean", "cell", scorer, ".0%" if share else ".3g", None),),
         )
+
+
+def _agreement(reader: Reader, ask: Ask) -> Content:
+    """How well scorers agree with votes, as `palate report metrics` last told it."""
+    found = reader.told("metric.")
+    measures = [name for name in NAMES if any(one.name.endswith(f".{name}") for one in found)]
+    if not measures:
+        yield Missing("Metrics have not been held against votes", "palate report metrics")
+        return
+    labels = {NAMES[name]: name for name in measures}
+    label = ask.one("measure", "Measure of agreement", list(labels))
+    told = [one for one in found if one.name.endswith(f".{labels[label]}")]
+    kinds = ["SIMULATED" if simulated else "people" for simulated in sorted({one.simulated for one in told})]
+    simulated = (
+        ask.one("votes", "Votes", kinds, "People's votes and a program's are never counted together.") != "people"
+    )
+    if simulated:
+        yield MADE_UP
+    newest: dict[tuple[str, str, str], Told] = {}
+    for one in told:
+        if one.simulated == simulated:
+            newest.setdefault((one.of("axis"), one.of("scorer"), one.of("study")), one)
+    yield _agreeing(list(newest.values()), label, labels[label], simulated)
+
+
+def _agreeing(found: list[Told], label: str, name: str, simulated: bool) -> Exhibit:
+    found = sorted(found, key=lambda one: (one.of("axis"), -(one.estimate.value or 0), one.of("study")))
+    rows = [
+        {
+            "metric": f"{one.of('scorer')}, {one.of('axis')}" + (f", {one.of('study')}" if one.of("study") else ""),
+            "scorer": one.of("scorer"),
+            "axis": one.of("axis"),
+            "study": one.of("study") or "all",
+            **spread("agreement", one.estimate),
+            "n": one.estimate.n,
+            "prompts": one.estimate.clusters.get("prompts"),
+            "when (UTC)": f"{one.when:%Y-%m-%d %H:%M}",
+            "note": one.estimate.note,
+            "id": one.id,
+        }
+        for one in found
+    ]
+    table, share = numbers(rows), "accuracy" in name
+    units = "pairs that people order" if name == "accuracy" else "pairs" if share else "samples"
+    return Exhibit(
+        f"agreement-{name.replace('_', '-')}",
+        f"Do metrics agree with {'the simulated annotators' if simulated else 'people'}? {label}",
+        f"The newest figure of each metric, axis and study; n {units}; 95% intervals over prompts. "
+        f"{'A share; without ties 50% is chance.' if share else 'From −1 to 1; 0 is chance.'} As they were when told: "
+        "palate trace ID walks a number back, and tells whether votes have come since.",
+        table,
+        {**spread_formats("agreement", fine if share else short), "n": whole, "prompts": whole},
+        (
+            charts.whiskers(
+                table.head(MOST),
+                "metric",
+                "agreement",
+                f"{label}, 95% interval",
+                None if name == "tied_accuracy" else 0.5 if share else 0.0,
+                ".0%" if share else "+.2f",
+            ),
+        ),
+        simulated,
+        open=True,
+    )
 
 
 def _coverage(reader: Reader) -> Exhibit:

@@ -6,6 +6,7 @@ import pandas as pd
 from scipy import stats
 
 from dashboards import charts, choose, scored
+from dashboards.audits import audits
 from dashboards.choose import Choice
 from dashboards.exhibit import (
     Ask,
@@ -31,16 +32,13 @@ BINS = 8
 
 def content(reader: Reader, ask: Ask) -> Content:
     scorers = list(reader.scorers())
-    if not scorers:
+    if scorers:
+        yield from _against_votes(reader, ask, scorers)
+    else:
         yield Missing("No sample has a score", "palate bench run shapes --system base")
-        return
-    yield from _against_votes(reader, ask, scorers)
     if len(scorers) > 1:
         yield from _hacking(reader, ask, scorers)
-    yield Remark(
-        "Audit probes of reward models, where they have been run, are figures of the record: see the last numbers on "
-        "the page Overview."
-    )
+    yield from audits(reader, ask)
 
 
 def _against_votes(reader: Reader, ask: Ask, scorers: list[str]) -> Content:

@@ -125,10 +125,16 @@ def look_curves(folder: Path, run: Run, every: int) -> list[Curve]:
     table = folder / LOOKS
     if not every or not table.exists():
         return []
-    means = pd.read_csv(table).dropna(subset=["gold", "proxy"]).groupby("look")[["gold", "proxy"]].mean()
-    steps = tuple(int(look) * every for look in means.index)
+    look, *rewards = pd.read_csv(table).loc[:, ["look", "gold", "proxy"]].dropna().to_numpy(float).T
+    looks, place = np.unique(look, return_inverse=True)
+    steps = tuple(int(one) * every for one in looks)
     return [
-        Curve(run=run.id, metric=f"look_{name}", steps=steps, readings=tuple(means[name].tolist()))
-        for name in ("gold", "proxy")
+        Curve(
+            run=run.id,
+            metric=f"look_{name}",
+            steps=steps,
+            readings=tuple((np.bincount(place, values) / np.bincount(place)).tolist()),
+        )
+        for name, values in zip(("gold", "proxy"), rewards)
         if steps
     ]

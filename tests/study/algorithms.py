@@ -96,11 +96,11 @@ def each_run(record: Store, system: str) -> list[float]:
 
 
 def preferred(record: Store, system: str) -> str:
-    """(G + S) / (B + S) overall."""
-    counted = Contests(candidate=system)
-    for part in record.vote_parts(system, OVERALL):
+    """(G + S) / (B + S) overall, of a system that was compared."""
+    counted, parts = Contests(candidate=system), list(record.vote_parts(system, OVERALL))
+    for part in parts:
         counted.add(part)
-    return shown(counted.found()[0].forms[Form.RATIO], 1, 2)
+    return shown(counted.found()[0].forms[Form.RATIO], 1, 2) if parts else ""
 
 
 def row(record: Store, system: str) -> list[str]:

@@ -81,6 +81,10 @@ class Call:
     each: Arguments
     shared: Arguments
 
+    @property
+    def shape(self) -> tuple[Any, ...]:
+        return tuple((name, getattr(value, "shape", None)) for name, value in self.each.items())
+
 
 @dataclass(frozen=True)
 class Told:
@@ -95,7 +99,7 @@ class Told:
     @cached_property
     def shape(self) -> tuple[Any, ...]:
         """Of all arguments: what two prompts have to share to be told in one call."""
-        return tuple((name, getattr(value, "shape", None)) for call in self.calls for name, value in call.each.items())
+        return tuple(call.shape for call in self.calls)
 
     def to(self, device: torch.device | str) -> "Told":
         calls = tuple(Call(_moved(call.each, device), _moved(call.shared, device)) for call in self.calls)
@@ -133,11 +137,19 @@ class Conditions:
     @cached_property
     def calls(self) -> list[Arguments]:
         """The arguments of each call for the whole batch, whose prompts are of one shape."""
-        return [
-            {name: _together([self.told[row].calls[which].each[name] for row in self.rows]) for name in call.each}
-            | call.shared
-            for which, call in enumerate(self.told[self.rows[0]].calls)
-        ]
+        return [self._each([which]) | call.shared for which, call in enumerate(self.told[self.rows[0]].calls)]
+
+    @cached_property
+    def at_once(self) -> Arguments | None:
+        """The arguments of both calls as those of one, of twice as many rows; None where the two cannot be put so."""
+        first, second = self.told[self.rows[0]].calls
+        if first.shape != second.shape or not _same(first.shared, second.shared):
+            return None
+        return self._each([0, 1]) | first.shared
+
+    def _each(self, calls: Sequence[int]) -> Arguments:
+        told = [self.told[row].calls[which].each for which in calls for row in self.rows]
+        return {name: _together([one[name] for one in told]) for name in told[0]}
 
 
 def _moved(value: Any, device: torch.device | str) -> Any:
@@ -147,6 +159,16 @@ def _moved(value: Any, device: torch.device | str) -> Any:
     if isinstance(value, dict):
         return {name: _moved(one, device) for name, one in value.items()}
     return type(value)(_moved(one, device) for one in value) if isinstance(value, list | tuple) else value
+
+
+def _same(one: Any, other: Any) -> bool:
+    if isinstance(one, Tensor) or isinstance(other, Tensor):
+        return isinstance(one, Tensor) and isinstance(other, Tensor) and torch.equal(one, other)
+    if isinstance(one, dict) and isinstance(other, dict):
+        return one.keys() == other.keys() and all(_same(one[name], other[name]) for name in one)
+    if isinstance(one, list | tuple) and isinstance(other, list | tuple):
+        return len(one) == len(other) and all(map(_same, one, other))
+    return bool(one == other)
 
 
 def _together(values: list[Any]) -> Any:
@@ -165,9 +187,25 @@ def replayed(
 ) -> State:
     """What the network says to the scheduler of states x (batch, ...) at times as the scheduler would tell them.
 
-    Gradients go through the guided call alone, as in flow_grpo: half the activations to keep, half the way back.
+    Gradients go through the guided call alone, as in flow_grpo: half the activations to keep, half the way back. Where
+    none are asked for both calls are made as one.
     `unguided` is what `unguided_of` said of the same network, states and times, where that is known.
     """
+    velocities = []
+    for stream, outputs in zip(form.streams, zip(*_answers(form, network, x, told, conditions, unguided))):
+        velocities.append(form.sign * guided([one.to(x.dtype) for one in outputs], stream.guidance, stream.rescaled))
+    return form.together(velocities)
+
+
+def _answers(
+    form: Form, network: nn.Module, x: State, told: Times, conditions: Conditions, unguided: State | None
+) -> list[tuple[Tensor, ...]]:
+    """Of each of a step's calls, what the network says of each stream."""
+    alone = form.unguided is None or unguided is not None or torch.is_grad_enabled()
+    if not alone and conditions.at_once is not None:
+        behind = None if conditions.behind is None else torch.cat([conditions.behind] * 2)
+        both = _said(form, network, torch.cat([x, x]), told.repeat(2), conditions.at_once, behind)
+        return list(zip(*(one.chunk(2) for one in both)))
     found: list[tuple[Tensor, ...]] = []
     for which, arguments in enumerate(conditions.calls):
         if which != form.unguided:
@@ -175,10 +213,7 @@ def replayed(
         else:
             said = unguided_of(form, network, x, told, conditions) if unguided is None else unguided
             found.append(tuple(form.apart(said)))
-    velocities = []
-    for stream, outputs in zip(form.streams, zip(*found)):
-        velocities.append(form.sign * guided([one.to(x.dtype) for one in outputs], stream.guidance, stream.rescaled))
-    return form.together(velocities)
+    return found
 
 
 @torch.no_grad()

@@ -1,6 +1,6 @@
 """What becomes of a weak reward that is optimised too hard, and when does the alarm ring? In docs/rewards.md.
 
-    python tests/study/hacking.py --out runs/hacking --seeds 3
+    python tests/study/hacking.py --out runs/hacking
 
 A reward is taught on a few pairs, and AWM optimises it, twice from the same start with the same chances. One run is
 watched: a look every few steps at captions that it does not learn with, and the alarm stops it. The other is let go on
@@ -37,7 +37,6 @@ from rewards.alarm import AlarmSettings, HackingAlarm, Look, PerPrompt, over_pro
 
 DOCS = Path(__file__).parents[2] / "docs"
 FEW, ASKED = 40, 600  # captions that the reward is taught on, and that the generator is taught with
-TIMES = 3  # a watched caption is answered at a look
 HELD_OUT = 384  # captions; there are 401
 SAMPLER = SamplerSettings(steps=4)
 WEAK = ("layers=2", "fit.steps=100", "fit.lr=1e-3", "fit.warmup=10", "prompts=4", "every=25", "patience=3")
@@ -51,7 +50,7 @@ Kind = Literal["watched", "let go"]
 class Plan:
     """A run: optimiser steps and their size; how often and at how many each of the two runs is looked at.
 
-    The watched one is looked at every `every` steps, at `captions`, `TIMES` answers each; the other every `seldom`
+    The watched one is looked at every `every` steps, at `captions`, `times` answers each; the other every `seldom`
     steps, at `fewer` answers.
     """
 
@@ -59,6 +58,7 @@ class Plan:
     lr: float
     every: int
     captions: int
+    times: int
     seldom: int
     fewer: int
 
@@ -69,7 +69,7 @@ class Plan:
 
     def told(self, kind: Kind) -> list[str]:
         every, prompts, level = (
-            (self.every, TIMES * self.captions, 0.05) if kind == "watched" else (self.seldom, self.fewer, 0.0)
+            (self.every, self.times * self.captions, 0.05) if kind == "watched" else (self.seldom, self.fewer, 0.0)
         )
         looks = [f"looks.every={every}", f"looks.prompts={prompts}", f"looks.alarm.level={level}"]
         return [*looks, f"looks.alarm.looks={self.steps // every}", f"fit.steps={self.steps}", f"fit.lr={self.lr}"]
@@ -95,7 +95,7 @@ def optimise(out: Path, store: str, paid: Sequence[str], seed: int, plan: Plan, 
     """The folder of a run, with its looks; the one that is watched ends where the alarm stops it."""
     folder = out / f"{kind.replace(' ', '-')}-{seed}"
     if not (folder / "generator.safetensors").exists() and not rings(folder, plan):
-        files = {"prompts": captions(ASKED, "train", 1), "looks.file": TIMES * unlearned(plan.captions)}
+        files = {"prompts": captions(ASKED, "train", 1), "looks.file": plan.times * unlearned(plan.captions)}
         for name, scenes in files.items():
             (out / f"{name}.txt").write_text("\n".join(map(str, scenes)) + "\n")
         where = ("--store", store, "--out", str(folder), f"seed={seed}")
@@ -182,12 +182,12 @@ def picture(looks: pd.DataFrame, rang: dict[str, int]) -> alt.VConcatChart:
     return alt.vconcat(*panels).properties(title=title)
 
 
-def hack(out: Path, store: str, plan: Plan, seeds: int, answers: int) -> None:
+def hack(out: Path, store: str, plan: Plan, seeds: Sequence[int], answers: int) -> None:
     line = f'[{{kind="trained", path="{teach(out, store)}", standardise=false, device="cpu"}}]'
     paid = ("reward.kind=measured", f"reward.rewards={line}", 'reward.terms={"video_reward.overall"={}}')
     asked, drawn, rang, rows, pooled = captions(HELD_OUT, "heldout", 3), [], {}, [], []
     base = answered(SHIPPED, asked, answers)
-    for seed in range(seeds):
+    for seed in seeds:
         watched, gone = (optimise(out, store, paid, seed, plan, kind) for kind in ("watched", "let go"))
         drawn.append(changes(read_looks(watched / "looks.csv"), plan.every, f"seed {seed}", "watched"))
         drawn.append(changes(read_looks(gone / "looks.csv"), plan.seldom, f"seed {seed}", "let go"))
@@ -215,19 +215,20 @@ def control(out: Path, store: str, plan: Plan) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=Path("runs/hacking"))
-    parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--answers", type=int, default=2, help="to each held-out caption")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[2, 3, 4], help="0, 1, 100 and 200 made the plan")
+    parser.add_argument("--answers", type=int, default=6, help="to each held-out caption")
     parser.add_argument("--steps", type=int, default=30)
     parser.add_argument("--lr", type=float, default=3e-4)
     parser.add_argument("--every", type=int, default=2, help="optimiser steps between two looks of the watched run")
     parser.add_argument("--captions", type=int, default=640, help="of a look of the watched run")
+    parser.add_argument("--times", type=int, default=9, help="that each of them is answered")
     parser.add_argument("--seldom", type=int, default=6, help="the same of the run that is let go on")
     parser.add_argument("--fewer", type=int, default=240)
     parser.add_argument("--control", action="store_true", help="pay for the verifier; only the watched run, one seed")
     told = parser.parse_args()
     told.out.mkdir(parents=True, exist_ok=True)
     store = str(told.out / "palate.db")
-    plan = Plan(told.steps, told.lr, told.every, told.captions, told.seldom, told.fewer)
+    plan = Plan(told.steps, told.lr, told.every, told.captions, told.times, told.seldom, told.fewer)
     if told.control:
         control(told.out, store, plan)
     else:

@@ -62,6 +62,10 @@ def _lettering(dark: str) -> alt.ColorValue:
     return alt.ColorValue("#222222", condition={"test": dark, "value": "white"})
 
 
+# Long names differ at their ends, so what is left out of one is its middle.
+_MIDDLE = "length(datum.label) > 28 ? slice(datum.label, 0, 12) + '…' + slice(datum.label, -15) : datum.label"
+
+
 def whiskers(
     table: pd.DataFrame, row: str, value: str, title: str, zero: float | None = None, format: str = "+.0%"
 ) -> Chart:
@@ -69,7 +73,7 @@ def whiskers(
     columns of `value`."""
     table = table.rename(columns={value: "value", f"{value} low": "low", f"{value} high": "high"})
     table = table.loc[:, [row, "value", "low", "high"]]
-    y = alt.Y(f"{row}:N", sort=None, title=None, axis=alt.Axis(labelLimit=140))
+    y = alt.Y(f"{row}:N", sort=None, title=None, axis=alt.Axis(labelLimit=180, labelExpr=_MIDDLE))
     axis, scale = alt.Axis(format=format, tickCount=6), alt.Scale(zero=False, nice=True)
     tips = [
         alt.Tooltip(f"{row}:N"),

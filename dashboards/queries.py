@@ -90,6 +90,11 @@ def curves(store: Store, runs: Sequence[str]) -> list[Found]:
     return list(store.read(wanted.where(table.c.run.in_(runs)).order_by(table.c.metric, table.c.run)))
 
 
+def drawing(store: Store) -> set[str]:
+    """The runs that drew something while they learned."""
+    return {run for (run,) in store.read(select(TABLES["glimpse"].c.run).distinct())}
+
+
 def glimpses(store: Store, run: str) -> list[Found]:
     """Rows of (place, step, prompt, media) of a run, in that order."""
     table = TABLES["glimpse"]

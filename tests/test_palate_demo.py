@@ -10,19 +10,31 @@ from pathlib import Path
 
 import pytest
 
-from palate.records import Figure
+from palate.records import Figure, Run
 from palate.store import Store
 
-TINY = ("cases=32", "prompts=6", "seeds=4", "steps=12", "batch=4", "people=4", "lessons=3", "overlap=2", "answers=1")
+TINY = (
+    "cases=32",
+    "prompts=6",
+    "seeds=4",
+    "steps=12",
+    "batch=4",
+    "people=4",
+    "lessons=3",
+    "overlap=2",
+    "answers=1",
+    "more=false",
+)
 COMMAND = (sys.executable, "-m", "palate", "demo", *TINY, "--out")
+MORE = ("prompts=40", "seeds=3", "more=true")  # enough captions to learn a reward, to stop it and to examine it
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 
 
-def run(folder: Path, kill_after: float | None = None) -> subprocess.CompletedProcess[str]:
+def run(folder: Path, kill_after: float | None = None, *more: str) -> subprocess.CompletedProcess[str]:
     """The demo in its own process group; with `kill_after`, everything in it is killed after so many seconds."""
     demo = subprocess.Popen(
-        (*COMMAND, str(folder)),
+        (*COMMAND, str(folder), *more),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -86,3 +98,13 @@ def test_a_demo_killed_again_and_again_ends_with_the_same_summary(finished: Path
         assert run(tmp_path, kill_after=seconds).returncode in (-signal.SIGKILL, 0)
     assert run(tmp_path).returncode == 0
     assert summary(tmp_path) == summary(finished)
+
+
+def test_after_the_loop_a_reward_is_examined_and_a_law_is_fitted_for_the_dashboards(tmp_path: Path) -> None:
+    done = run(tmp_path, None, *MORE)
+    assert done.returncode == 0, done.stderr
+    with Store(json.loads((tmp_path / "summary.json").read_text())["store"]) as store:
+        named = {one.name.partition(".")[0] for one in store.select(Figure)}
+        tasks = {one.task for one in store.select(Run)}
+    assert {"audit", "scaling", "metric", "gsb", "score"} <= named
+    assert {"reward train", "align dpo"} <= tasks

@@ -80,6 +80,19 @@ def test_a_metric_tie_is_wrong_without_ties():
     assert (found.value, found.n) == (0.5, 4)
 
 
+def test_a_metric_tie_that_counts_half_makes_half_chance_however_few_values_there_are():
+    rng = np.random.default_rng(0)
+    label, prompt = rng.choice([-1, 1], 6000), np.arange(6000) // 3
+    for values in (1, 2, 20):
+        scores = rng.integers(0, values, (2, 6000))  # that know nothing of the labels
+        margin = (scores[0] - scores[1]).astype(float)
+        found = accuracy(label, margin, prompt, equal=0.5)
+        assert found.value == pytest.approx(0.5, abs=0.025)
+        concordant = np.sign(margin) * label
+        assert found.value == pytest.approx((1 + concordant.mean()) / 2)  # half of one and Kendall's (C - D) / n
+    assert accuracy(label, np.zeros(6000), prompt).value == 0
+
+
 def test_always_and_never_have_the_exact_interval_over_prompts():
     exact = [stats.binomtest(hits, 20).proportion_ci(method="exact") for hits in (20, 0)]
     for outcome, (low, high) in zip((1, -1), exact):

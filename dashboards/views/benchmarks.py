@@ -39,7 +39,7 @@ def _scores(reader: Reader, ask: Ask) -> Content:
     if not scorers:
         yield Missing("No sample has a score", "palate bench run shapes --system base")
         return
-    scorer = ask.one("scorer", "Scorer", list(scorers))
+    scorer = ask.one("scorer", "Scorer", sorted(scorers, key=lambda one: not one.endswith("strict")))
     scores = reader.scores(scorer)
     values = scored.of_samples(scores, len(snapshot.sample_ids))
     asked_of = snapshot.words["case"][np.unique(snapshot.sample["case"][~np.isnan(values)])]
@@ -119,7 +119,8 @@ def _agreement(reader: Reader, ask: Ask) -> Content:
     if not measures:
         yield Missing("Metrics have not been held against votes", "palate report metrics")
         return
-    labels = {NAMES[name]: name for name in measures}
+    # Correlations first: they know ties on both sides.
+    labels = {NAMES[name]: name for name in sorted(measures, key=lambda name: "accuracy" in name)}
     label = ask.one("measure", "Measure of agreement", list(labels))
     told = [one for one in found if one.name.endswith(f".{labels[label]}")]
     kinds = ["SIMULATED" if simulated else "people" for simulated in sorted({one.simulated for one in told})]
@@ -153,12 +154,17 @@ def _agreeing(found: list[Told], label: str, name: str, simulated: bool) -> Exhi
         for one in found
     ]
     table, share = numbers(rows), "accuracy" in name
+    said = "From −1 to 1; 0 is chance."
+    if share:
+        said = (
+            "A share, as published: an equal score is wrong, so a metric of few values lies low (Rewards counts half)."
+        )
     units = "pairs that people order" if name == "accuracy" else "pairs" if share else "samples"
     return Exhibit(
         f"agreement-{name.replace('_', '-')}",
         f"Do metrics agree with {'the simulated annotators' if simulated else 'people'}? {label}",
         f"The newest figure of each metric, axis and study; n {units}; 95% intervals over prompts. "
-        f"{'A share; without ties 50% is chance.' if share else 'From −1 to 1; 0 is chance.'} As they were when told: "
+        f"{said} As they were when told: "
         "palate trace ID walks a number back, and tells whether votes have come since.",
         table,
         {**spread_formats("agreement", fine if share else short), "n": whole, "prompts": whole},
@@ -168,7 +174,7 @@ def _agreeing(found: list[Told], label: str, name: str, simulated: bool) -> Exhi
                 "metric",
                 "agreement",
                 f"{label}, 95% interval",
-                None if name == "tied_accuracy" else 0.5 if share else 0.0,
+                None if share else 0.0,
                 ".0%" if share else "+.2f",
             ),
         ),

@@ -61,15 +61,17 @@ def _against_votes(reader: Reader, ask: Ask, scorers: list[str]) -> Content:
     rows = []
     for name, one in pairs.items():
         try:
-            plain = metric.accuracy(one.label, one.margin, one.case)
+            plain = metric.accuracy(one.label, one.margin, one.case, equal=0.5)
             tied = metric.tied_accuracy(one.label, one.margin, one.case).accuracy
         except DataError:
             continue
+        decided = one.margin[(one.label != 0) & ~np.isnan(one.margin)]
         rows.append(
             {
                 "scorer": name,
                 **spread("accuracy", plain),
                 "n": plain.n,
+                "equal": float((decided == 0).mean()),
                 **spread("with ties", tied),
                 "n with ties": tied.n,
             }
@@ -81,13 +83,18 @@ def _against_votes(reader: Reader, ask: Ask, scorers: list[str]) -> Content:
     yield Exhibit(
         "accuracy",
         f"Do scores order pairs as {'the simulated annotators' if choice.simulated else 'people'} do, on {axis}?",
-        "Share of comparisons ordered as the sum of their verdicts; 50% is chance. Without ties: decided pairs only, "
-        "an equal score is "
-        "wrong. With ties: three ways, the threshold from other folds of prompts. 95% cluster-robust t over prompts. "
-        "Where a "
-        "reward was trained on these votes this is not held out.",
+        "Share of comparisons ordered as the sum of their verdicts. Accuracy: decided pairs only, 50% is chance; an "
+        "equal score is a guess and counts half (what share of the pairs have one: equal). With ties: three ways, the "
+        "threshold from other folds of prompts. 95% cluster-robust t over prompts. Where a reward was trained on "
+        "these votes this is not held out.",
         table,
-        {**spread_formats("accuracy", fine), **spread_formats("with ties", fine), "n": whole, "n with ties": whole},
+        {
+            **spread_formats("accuracy", fine),
+            **spread_formats("with ties", fine),
+            "n": whole,
+            "equal": fine,
+            "n with ties": whole,
+        },
         (charts.whiskers(table, "scorer", "accuracy", "accuracy, 95% interval", 0.5, ".0%"),),
         choice.simulated,
     )

@@ -30,7 +30,9 @@ def content(reader: Reader, ask: Ask) -> Content:
         numbers(rows),
         {**dict.fromkeys(("checkpoints read", "records read"), whole), "seed": str},
     )
-    names = {f"{one.task}, {one.id[4:12]}": one for one in found}
+    drawing = reader.once("drawing", lambda: queries.drawing(reader.store), ("run", "glimpse"))
+    # The newest that there is most to see of is what is shown unasked.
+    names = {f"{one.task}, {one.id[4:12]}": one for one in sorted(found, key=lambda one: one.id not in drawing)}
     first = ask.one("run", "Run", list(names))
     others = [name for name in names if name != first]
     other = ask.one("against", "Compare with", others) if others else None

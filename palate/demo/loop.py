@@ -28,6 +28,10 @@ A_ROLLOUT = 8  # denoise steps, without guidance
 A_PAIR = 12  # policy forward and backward and reference forward, for winner and loser and to hold the winner
 A_CLIP = 3  # forward and backward
 
+# What is learned after the loop, for the dashboards: small, as its intervals tell.
+REWARD = ("prompts=12", "every=25", "patience=3", "fit.steps=150", "fit.warmup=10")
+SWEEP = ("clips=[250,500,1000,2000]", "target=[64,2,3000]", "held_out=500")
+
 
 class DemoRecipe(Settings):
     """How large the demo is. `seeds` samples of each of `prompts` training prompts meet in a knockout."""
@@ -47,6 +51,7 @@ class DemoRecipe(Settings):
     steps: int = 228
     batch: int = 16
     workers: int = 2
+    more: bool = True  # after the loop: a reward of what people said, examined, and how loss falls with size and data
 
 
 @dataclass(frozen=True)
@@ -104,6 +109,20 @@ class Loop:
         self._run("annotate", "plan", "--study", study, *names, "--seed", str(self.recipe.seed))
         self.judge(study, self.recipe.seed + 1, self.recipe.overlap)
 
+    def more(self, study: str, held_out: str) -> None:
+        """What the loop does not need and its dashboards show: a reward of a study, examined on another; a scaling law;
+        and whether the verifier's scores are what people prefer."""
+        with (self.folder / "reward.log").open("wb") as log, (self.folder / "sweep.log").open("wb") as other:
+            told = ("--study", study, *self._trained("reward"), *REWARD)
+            reward = self._start("reward", "train", *told, output=log)
+            told = ("--processes", "1", *self._trained("sweep"), *SWEEP)
+            sweep = self._start("scaling", "sweep", *told, output=other)
+        self._run("report", "metrics")
+        _finish(reward, f"see {log.name}")
+        checkpoint = self.folder / "reward" / "reward.safetensors"
+        self._run("reward", "audit", "--reward", str(checkpoint), "--study", held_out)
+        _finish(sweep, f"see {other.name}")
+
     def judge(self, study: str, seed: int, overlap: int) -> None:
         """Has whoever judges answer what is not answered yet of a study."""
         if self.recipe.judges == "label-studio":
@@ -151,9 +170,14 @@ def demo(recipe: DemoRecipe, folder: Path) -> dict[str, object]:
     summary = {**found.summary(), "seconds": round(time.monotonic() - began, 1), "store": store}
     (folder / "summary.json").write_text(json.dumps(summary, indent=2) + "\n")
     click.echo(
-        f"{summary['seconds']} s. Summary: {folder / 'summary.json'}. Any id above: palate trace ID --store {store}\n"
-        f"To look at what it did, with its videos: palate dash --store {store}"
+        f"{summary['seconds']} s. Summary: {folder / 'summary.json'}. Any id above: palate trace ID --store {store}"
     )
+    if recipe.more:
+        click.echo(
+            "The loop is done; what follows is for the dashboards' pages on rewards and scaling, and can be left out."
+        )
+        loop.more("taste", "aligned against base")
+    click.echo(f"To look at what it did, with its videos: palate dash --store {store}")
     return summary
 
 

@@ -20,17 +20,22 @@ Floats = NDArray[np.float64]
 GROUPS = 500  # the most fits of a jackknife
 
 
-def accuracy(label: ArrayLike, margin: ArrayLike, prompt: ArrayLike, level: float = 0.95) -> Estimate:
-    """The share of pairs that the metric orders as people do, among those people order: a margin of zero is wrong.
+def accuracy(
+    label: ArrayLike, margin: ArrayLike, prompt: ArrayLike, level: float = 0.95, equal: float = 0.0
+) -> Estimate:
+    """The share of pairs that the metric orders as people do, among those people order.
 
-    C / (C + D + T) of the concordant, discordant and metric-tied pairs. Raises DataError where no pair is left.
+    (C + equal T) / (C + D + T) of the concordant, discordant and metric-tied pairs. A margin of zero is wrong in the
+    published protocols; with `equal` 0.5, a guess between the two, 50% is chance however few values a metric has.
+    Raises DataError where no pair is left.
     """
     label, margin, prompt, note = _scored(label, margin, prompt)
     kept = label != 0
     if not kept.any():
         raise DataError("people order no pair", "this needs pairs where one was preferred")
-    right = np.sign(margin[kept]) == label[kept]
-    return share(right, prompt[kept], "pairwise accuracy without ties", note, level)
+    right = np.where(margin[kept] == 0, equal, np.sign(margin[kept]) == label[kept])
+    name = "pairwise accuracy without ties" + f", an equal score counts {equal:g}" * (equal != 0)
+    return share(right, prompt[kept], name, note, level)
 
 
 @dataclass(frozen=True)
@@ -109,9 +114,9 @@ def _scored(
 
 
 def share(
-    right: NDArray[np.bool_], prompt: NDArray[np.generic], name: str, note: str = "", level: float = 0.95
+    right: NDArray[np.bool_] | Floats, prompt: NDArray[np.generic], name: str, note: str = "", level: float = 0.95
 ) -> Estimate:
-    """How often `right`, (n,), holds, over prompts as clusters; where always or never, with the exact binomial bound.
+    """The mean of `right`, (n,) from 0 to 1, over prompts as clusters; of all or none with the exact binomial bound.
 
     Raises DataError where there is nothing to count.
     """

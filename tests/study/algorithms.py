@@ -1,12 +1,12 @@
 """Every online algorithm from the shipped generator at equal evaluations of the network, beside more pretraining.
 
-    python tests/study/algorithms.py --out runs/alignment --evaluations 32000 --seeds 3
+    python tests/study/algorithms.py --out runs/alignment --evaluations 32000 --seeds 3 --reward reward.safetensors
 
 It calls nothing but the README's commands, and all of them go on where they were when it is started again. It ends with
 a table of all that its record holds: the verifier's strict score on held-out captions, of all runs and of each, its
 paired gain over the base, what became of the motion and of the picture, which none of the recipes rewards, and what
 simulated people prefer, blind. An evaluation is one sample through the network; a backward pass counts as two. Scoring
-is not counted.
+is not counted. Without `--reward`, a checkpoint of `make reward-study`, the systems that learn from one are left out.
 """
 
 import argparse
@@ -18,6 +18,7 @@ from statistics import fmean
 
 from alignment.recipe import ALGORITHMS
 from alignment.reinforce import Setup
+from alignment.verifier import Verifier, VerifierSettings
 from models.weights import SHIPPED
 from palate.config import load
 from palate.gsb import Contests
@@ -34,6 +35,7 @@ A_CLIP, BATCH = 3, 32  # evaluations of one pretraining clip, clips a step
 ANSWERS = 2  # to a case, of each run
 PEOPLE = ("people=24", "overlap=2")
 
+LEARNED = ", learned reward"
 # What is compared, and by which algorithm it is taught.
 SYSTEMS = {
     "Flow-GRPO": "grpo",
@@ -42,8 +44,11 @@ SYSTEMS = {
     "online DPO": "online-dpo",
     "RWR": "rwr",
     "RAFT": "sft",
+    f"Flow-GRPO{LEARNED}": "grpo",
+    f"DiffusionNFT{LEARNED}": "nft",
     CONTROL: "",
 }
+CAPTIONS = 3000  # drawn for a learned reward, as the verifier draws its own
 
 
 def palate(*arguments: str) -> None:
@@ -51,7 +56,16 @@ def palate(*arguments: str) -> None:
     subprocess.run([sys.executable, "-m", "palate", *arguments], check=True)
 
 
-def learn(system: str, seed: int, evaluations: int, out: Path, store: str) -> Path:
+def paid(reward: Path, out: Path) -> tuple[str, ...]:
+    """What tells a run to learn from a learned reward's overall axis."""
+    captions = out / "captions.txt"
+    captions.write_text("\n".join(Verifier(VerifierSettings()).ask(CAPTIONS, 0)) + "\n")
+    line = f'[{{kind="trained", path="{reward}", standardise=false, device="cpu"}}]'
+    terms = 'reward.terms={"video_reward.overall"={}}'
+    return f"prompts={captions}", "reward.kind=measured", f"reward.rewards={line}", terms
+
+
+def learn(system: str, seed: int, evaluations: int, out: Path, store: str, reward: Path | None) -> Path:
     """The checkpoint of a run that spends `evaluations`, to within a round; what is there is not made again."""
     folder = out / f"{system.replace(' ', '-')}-{seed}"
     checkpoint = folder / "generator.safetensors"
@@ -66,7 +80,8 @@ def learn(system: str, seed: int, evaluations: int, out: Path, store: str) -> Pa
     recipe = RECIPES / f"{kind}.toml"
     settings = load(ALGORITHMS[kind].recipe, recipe, ("device=cpu",))
     rounds = round(evaluations / Setup.of(kind, settings, SHIPPED).plan().evaluations_a_round)
-    palate("align", kind, "--recipe", str(recipe), *where, f"fit.steps={rounds * settings.updates}")
+    told = paid(reward, out) if reward and system.endswith(LEARNED) else ()
+    palate("align", kind, "--recipe", str(recipe), *where, f"fit.steps={rounds * settings.updates}", *told)
     return checkpoint
 
 
@@ -119,17 +134,19 @@ def main() -> None:
     parser.add_argument("--evaluations", type=int, default=32_000)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--cases", type=int, default=384)
+    parser.add_argument("--reward", type=Path, help="a checkpoint of `palate reward train`")
     parser.add_argument("--systems", nargs="+", default=list(SYSTEMS), choices=list(SYSTEMS))
     told = parser.parse_args()
+    systems = [one for one in told.systems if told.reward or not one.endswith(LEARNED)]
     store = str(told.out / "palate.db")
     told.out.mkdir(parents=True, exist_ok=True)
     asked = ("--cases", str(told.cases), "--store", store, "--workers", "1")
     palate("bench", "run", "shapes", "--system", BASE, *asked, "--seeds", str(ANSWERS * told.seeds))
     for seed in range(told.seeds):
-        for system in told.systems:
-            checkpoint = learn(system, seed, told.evaluations, told.out, store)
+        for system in systems:
+            checkpoint = learn(system, seed, told.evaluations, told.out, store, told.reward)
             palate("bench", "run", "shapes", "--system", f"{system}={checkpoint}", *asked, "--seeds", str(ANSWERS))
-    for system in told.systems:
+    for system in systems:
         compare(system, store)
     heads = ["system", "strict, %", "each run", "gain over base, paired", "motion quality", "visual quality"]
     with Store(store) as record:

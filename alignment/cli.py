@@ -61,8 +61,8 @@ def dpo(
     """
     from dataclasses import asdict
 
-    from alignment.begun import begun, telling_how_to_go_on
     from alignment.pairs import of_record, of_table
+    from alignment.runs import begun, telling_how_to_go_on
     from alignment.train import DpoRecipe, DpoSetup, align_dpo
     from annotation.preferences import standing
     from models.launch import first_process, joined
@@ -160,9 +160,9 @@ def _online(kind: str, about: str) -> None:
     ) -> None:
         from dataclasses import asdict
 
-        from alignment.begun import begun, telling_how_to_go_on
         from alignment.recipe import ALGORITHMS
         from alignment.reinforce import Setup, reinforce
+        from alignment.runs import begun, telling_how_to_go_on
         from models.launch import first_process, joined
         from palate.config import load
         from palate.store import Store

@@ -1,5 +1,6 @@
 """One run of an online algorithm: a recipe and a generator in, an aligned generator out."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -7,21 +8,21 @@ from typing import Any
 import torch
 
 from alignment.gallery import LOOKED, drawn, gallery_of
-from alignment.lookout import LOOK, Lookout, look_curves
+from alignment.lookout import LOOK, HackedError, Lookout
 from alignment.online import Online
 from alignment.plan import Plan, bytes_for_backward
 from alignment.policy import InBatches, Learner, trained
 from alignment.recipe import ALGORITHMS, OnlineRecipe
+from alignment.runs import ALARMED, ended
 from alignment.student import Student, Written, student_of
 from alignment.task import Task
 from alignment.trackers import Trackers
 from models.fit import Progress, fit
-from models.gallery import SHOWN, glimpses
-from models.journal import JOURNAL, Journal, curves
+from models.gallery import SHOWN
+from models.journal import JOURNAL, Journal
 from models.launch import first_process
-from palate.records import Run, content_hash
+from palate.records import content_hash
 from palate.store import Store
-from palate.version import code_version
 
 
 @dataclass(frozen=True)
@@ -136,17 +137,16 @@ class Setup:
 
 
 def reinforce(store: Store, setup: Setup, folder: Path) -> Written:
-    """Runs it, and the first process adds the Run to the record."""
-    written = setup.run(folder)
-    if first_process():
-        run = Run(
-            task=f"align {setup.kind}",
-            recipe=setup.recipe.model_dump(mode="json"),
-            code=code_version(),
-            seed=setup.recipe.seed,
-            parents=(setup.student.checkpoint,),
-            outputs=written.checkpoints,
-        )
-        learned = [*curves(folder / JOURNAL, run), *look_curves(folder, run, setup.recipe.looks.every)]
-        store.add([run, *learned, *glimpses(folder, run, store.media)])
+    """Runs it, and the first process adds the Run to the record, with its curves also where the alarm stops it."""
+
+    def record(task: str, outputs: Sequence[str]) -> None:
+        if first_process():
+            store.add(ended(task, setup.recipe, (setup.student.checkpoint,), outputs, folder, store))
+
+    try:
+        written = setup.run(folder)
+    except HackedError:
+        record(f"{ALARMED}align {setup.kind}", ())
+        raise
+    record(f"align {setup.kind}", written.checkpoints)
     return written

@@ -67,8 +67,8 @@ def resume(store: str, as_json: bool, id: str) -> None:
     """Go on with a run that stopped, from its last saved state, with the settings that it began with."""
     from tempfile import NamedTemporaryFile
 
-    from alignment.begun import BEGUN, command_of
     from alignment.cli import align
+    from alignment.runs import BEGUN, command_of
     from palate.errors import RecordError
     from palate.records import Run
     from palate.store import Store

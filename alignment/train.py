@@ -13,17 +13,17 @@ from alignment.pairs import Encoded, Held, Latents, Pairs, Preferred
 from alignment.plan import Plan, bytes_for_backward
 from alignment.policy import InBatches, Learner, trained
 from alignment.rollout import RolloutSettings
+from alignment.runs import ended
 from alignment.student import GeneratorSettings, ShapesSettings, Student, Written, student_of
 from alignment.trackers import Trackers
 from annotation.preferences import Policy as Agreement
 from models.fit import FitSettings, Progress, fit
-from models.gallery import SHOWN, glimpses
-from models.journal import JOURNAL, Journal, curves
+from models.gallery import SHOWN
+from models.journal import JOURNAL, Journal
 from models.launch import first_process
 from palate.config import Settings
-from palate.records import Run, content_hash
+from palate.records import content_hash
 from palate.store import Store
-from palate.version import code_version
 
 
 class DpoRecipe(Settings):
@@ -128,13 +128,6 @@ def align_dpo(store: Store, setup: DpoSetup, folder: Path) -> Written:
     """Runs it, and the first process adds the Run to the record. Latents are kept beside the record's media."""
     written = setup.run(folder, store.media.folder.with_name("latents"))
     if first_process():
-        run = Run(
-            task="align dpo",
-            recipe=setup.recipe.model_dump(mode="json"),
-            code=code_version(),
-            seed=setup.recipe.seed,
-            parents=(setup.student.checkpoint, *setup.preferred.sources),
-            outputs=written.checkpoints,
-        )
-        store.add([run, *curves(folder / JOURNAL, run), *glimpses(folder, run, store.media)])
+        parents = (setup.student.checkpoint, *setup.preferred.sources)
+        store.add(ended("align dpo", setup.recipe, parents, written.checkpoints, folder, store))
     return written

@@ -20,19 +20,19 @@ from tiny_generator import killed_before
 
 from alignment.algorithms.awm import Awm, AwmSettings
 from alignment.algorithms.grpo import OffPolicyError
-from alignment.begun import begun, telling_how_to_go_on
 from alignment.cli import align
 from alignment.lookout import HackedError
 from alignment.recipe import ALGORITHMS
 from alignment.reinforce import Setup, reinforce
 from alignment.rollout import RolloutSettings
+from alignment.runs import begun, telling_how_to_go_on
 from alignment.runs_cli import runs
 from alignment.scoring import NoRewardError
 from models.fit import StoppedError
 from models.generator import Generator
 from models.journal import read
 from palate.config import load
-from palate.errors import FileError, PalateError
+from palate.errors import ConfigError, FileError, PalateError
 from palate.records import Curve, Run
 from palate.store import Store
 from rewards.remote import RewardServerError
@@ -195,11 +195,24 @@ def test_a_hacked_reward_stops_the_run_and_says_what_to_go_back_to(base: Path, t
         return lookout
 
     object.__setattr__(setup, "_lookout", watched)
-    with pytest.raises(HackedError, match=r"at look \d: the gold reward has fallen by .*\[.*looks/0"):
-        setup.run(tmp_path)
+    said = r"at look \d: the gold reward has fallen by .*\[.*looks/0"
+    with Store(str(tmp_path / "r.db")) as store:
+        with pytest.raises(HackedError, match=said):
+            reinforce(store, setup, tmp_path)
+        (stopped,) = store.select(Run)
+        kept = {one.metric: one for one in store.select(Curve, run=stopped.id)}
+    assert (stopped.task, stopped.outputs) == ("stopped by the alarm: align awm", ())
+    assert len(kept["look_gold"].steps) == len(looks)
+    assert kept["look_gold"].readings[-1] < kept["look_gold"].readings[0]
     assert 2 <= len(looks) <= 4
     assert Generator.load(tmp_path / "looks" / "0" / "generator.safetensors").card["step"] == 0
     assert (tmp_path / "looks.csv").read_text().startswith("look,prompt,gold,proxy\n0,")
+
+
+def test_more_looks_than_the_alarm_has_planned_are_refused_before_any_work() -> None:
+    told = (*TOLD, "looks.every=2", "looks.alarm.looks=3", "fit.steps=8")
+    with pytest.raises(ConfigError, match=r"set looks\.alarm\.looks=4"):
+        load(ALGORITHMS["awm"].recipe, None, told)
 
 
 def test_a_run_that_is_well_is_looked_at_and_goes_on(base: Path, tmp_path: Path) -> None:

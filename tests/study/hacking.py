@@ -48,7 +48,7 @@ Kind = Literal["watched", "let go"]
 
 @dataclass(frozen=True)
 class Plan:
-    """A run: optimiser steps and their size; how often and at how many each of the two runs is looked at.
+    """A run: optimiser steps, of which both `every` and `seldom` are divisors, and their size; when it is looked at.
 
     The watched one is looked at every `every` steps, at `captions`, `times` answers each; the other every `seldom`
     steps, at `fewer` answers.
@@ -217,7 +217,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("runs/hacking"))
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="100 and 200 made the plan")
     parser.add_argument("--answers", type=int, default=6, help="to each held-out caption")
-    parser.add_argument("--steps", type=int, default=40)
+    parser.add_argument("--steps", type=int, default=42)
     parser.add_argument("--lr", type=float, default=3e-4)
     parser.add_argument("--every", type=int, default=2, help="optimiser steps between two looks of the watched run")
     parser.add_argument("--captions", type=int, default=640, help="of a look of the watched run")

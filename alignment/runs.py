@@ -1,4 +1,5 @@
-"""Runs that have begun: recorded with the very command that goes on with them, however they end."""
+"""Runs in the record: as they begin, with the very command that goes on with them, and as they end, with what they
+reported and drew."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -6,12 +7,17 @@ from pathlib import Path
 
 from pydantic import JsonValue
 
+from alignment.lookout import look_curves
+from models.gallery import glimpses
+from models.journal import JOURNAL, curves
 from palate.config import Settings, dump
 from palate.errors import PalateError
-from palate.records import Run
+from palate.records import Curve, Glimpse, Run
+from palate.store import Store
 from palate.version import code_version
 
 BEGUN = "begun: "  # before the task of a run that may have stopped
+ALARMED = "stopped by the alarm: "  # before that of one whose weights nobody should take
 
 
 def begun(
@@ -25,6 +31,23 @@ def begun(
         told["source"] = list(source)
     seed = int(getattr(recipe, "seed", 0))
     return Run(task=BEGUN + task, recipe=told, code=code_version(), seed=seed, parents=(checkpoint,))
+
+
+def ended(
+    task: str, recipe: Settings, parents: Sequence[str], outputs: Sequence[str], folder: Path, store: Store
+) -> list[Run | Curve | Glimpse]:
+    """A run with the curves and clips that lie in its folder. Clips are added to the store's media."""
+    run = Run(
+        task=task,
+        recipe=recipe.model_dump(mode="json"),
+        code=code_version(),
+        seed=int(getattr(recipe, "seed", 0)),
+        parents=tuple(parents),
+        outputs=tuple(outputs),
+    )
+    looks = getattr(recipe, "looks", None)
+    looked = look_curves(folder, run, looks.every) if looks else []
+    return [run, *curves(folder / JOURNAL, run), *looked, *glimpses(folder, run, store.media)]
 
 
 def command_of(run: Run) -> tuple[list[str], str]:

@@ -115,8 +115,9 @@ def _curve(data: Runs, fitted: Fit) -> Exhibit:
     log = alt.Scale(type="log", nice=False)
     x = alt.X("compute:Q", scale=log, title="compute", axis=alt.Axis(format=".0e", tickCount=5))
     base = alt.Chart(table, height=260)
+    y = alt.Scale(type="log", zero=False, nice=False)
     band = base.mark_rule(color=charts.BLUE, strokeWidth=4, opacity=0.5).encode(
-        x=x, y=alt.Y("fitted low:Q", scale=alt.Scale(type="log", zero=False, nice=False), title="loss"), y2="fitted high:Q"
+        x=x, y=alt.Y("fitted low:Q", scale=y, title="loss"), y2="fitted high:Q"
     )
     seen = base.mark_point(color=charts.VERMILLION, filled=True, size=50).encode(
         x=x, y="loss:Q", tooltip=["params:Q", "tokens:Q", "loss:Q"]

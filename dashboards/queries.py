@@ -90,6 +90,13 @@ def curves(store: Store, runs: Sequence[str]) -> list[Found]:
     return list(store.read(wanted.where(table.c.run.in_(runs)).order_by(table.c.metric, table.c.run)))
 
 
+def looked(store: Store) -> list[Found]:
+    """Rows of (run, task, recipe) of the runs that were looked at from outside, the newest first."""
+    run, curve = TABLES["run"], TABLES["curve"]
+    wanted = select(run.c.id.label("run"), run.c.task, run.c.recipe).join(curve, curve.c.run == run.c.id)
+    return list(store.read(wanted.where(curve.c.metric == "look_gold").order_by(run.c.recorded_at.desc())))
+
+
 def drawing(store: Store) -> set[str]:
     """The runs that drew something while they learned."""
     return {run for (run,) in store.read(select(TABLES["glimpse"].c.run).distinct())}

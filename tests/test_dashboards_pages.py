@@ -248,7 +248,7 @@ def test_how_metrics_agree_with_votes_is_what_the_report_told(records: dict[str,
         old = next(one for one in told if one.name == "metric.overall.kendall" and not one.simulated)
         store.add([old.model_copy(update={"estimate": newer})])
     for kind in ("people", "SIMULATED"):
-        shown = exhibit(items(url, "Benchmarks", votes=kind), "agreement-accuracy")
+        shown = exhibit(items(url, "Benchmarks", votes=kind, measure="accuracy without ties"), "agreement-accuracy")
         assert shown.simulated == (kind == "SIMULATED") == shown.file.startswith("SIMULATED")
         wanted = {
             (one.selection["scorer"], one.selection["axis"]): one
@@ -334,6 +334,35 @@ def test_the_newest_audit_of_each_reward_is_shown(records: dict[str, str], tmp_p
     for one in found:
         for chart in one.charts if isinstance(one, Exhibit) else ():
             chart.to_dict()
+
+
+def test_a_watched_run_shows_proxy_against_gold_and_whether_the_alarm_stopped_it(tmp_path: Path) -> None:
+    url = str(tmp_path / "r.db")
+    looks = {"looks": {"prompts": 64, "alarm": {"looks": 5, "level": 0.05}}}
+    task = {True: "stopped by the alarm: align awm", False: "align awm"}
+    with Store(url) as store:
+        store.add([Run(task="align grpo", recipe={}, code="0", seed=0)])
+        for stopped in (True, False):
+            run = Run(task=task[stopped], recipe=looks, code="0", seed=int(stopped))
+            gold, proxy = ((0.6, 0.58, 0.5), (1.0, 1.2, 1.5)) if stopped else ((0.6, 0.61), (1.0, 1.1))
+            told = {"look_gold": gold, "look_proxy": proxy}
+            steps = tuple(range(0, 10 * len(gold), 10))
+            store.add([run, *(Curve(run=run.id, metric=name, steps=steps, readings=of) for name, of in told.items())])
+    assert "No run was watched" not in " ".join(one.what for one in items(url, "Rewards") if isinstance(one, Missing))
+    with Store(url) as store:
+        for run in [*store.select(Run, task=list(task.values()))]:
+            found = items(url, "Rewards", watched=f"{run.task}, {run.id[4:12]}")
+            table = exhibit(found, "watched").table
+            (card,) = (one for one in found if isinstance(one, Card) and "alarm ring" in one.question)
+            if run.task == task[True]:
+                assert (card.tone, card.answer) == ("bad", "Yes, at step 20: the run was stopped")
+                assert table["gold"].tolist() == [0.6, 0.58, 0.5]
+                assert table["proxy"].tolist() == [1.0, 1.2, 1.5]
+            else:
+                assert (card.tone, len(table)) == ("open", 2)
+            app = opened(url, "Rewards", watched=f"{run.task}, {run.id[4:12]}")
+            assert not app.exception
+            assert any("Proxy and gold over training" in one.value for one in app.subheader)
 
 
 def test_two_runs_are_told_apart_by_what_differs(records: dict[str, str]) -> None:

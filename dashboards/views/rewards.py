@@ -23,6 +23,7 @@ from dashboards.exhibit import (
     whole,
 )
 from dashboards.reader import Reader
+from dashboards.watched import watched
 from palate.errors import DataError
 from palate.stats import metric
 
@@ -38,6 +39,7 @@ def content(reader: Reader, ask: Ask) -> Content:
         yield Missing("No sample has a score", "palate bench run shapes --system base")
     if len(scorers) > 1:
         yield from _hacking(reader, ask, scorers)
+    yield from watched(reader, ask)
     yield from audits(reader, ask)
 
 

@@ -381,7 +381,7 @@ def test_two_processes_learn_what_one_learns(family: str, shard: str, weights: d
         for name, more in (("one", ()), ("two", (f"generator.shard={shard}",)))
     )
     gradients = [torchrun(told, tmp_path, processes) for processes, told in ((1, one), (2, two))]
-    # Winners' and losers' nearly cancel, so rounding shows: one process with other rows at a time is as far (1e-4) away.
+    # Winners' and losers' nearly cancel, so rounding shows: one process with rows one by one is as far away, 1e-4.
     assert (gradients[0] - gradients[1]).norm() < 1e-3 * gradients[0].norm()
     alone, shared = (learned(tmp_path / name) for name in ("one", "two"))
     assert alone.norm() > 0

@@ -48,12 +48,15 @@ def _told(recipe: Mapping[str, Any]) -> Mapping[str, Any]:
 
 def _verdict(name: str, stopped: bool, gold: Mapping[int, float], looks: Mapping[str, Any]) -> Card:
     alarm = looks.get("alarm") or {}
+    level = alarm.get("level", 0.05)
     rule = (
-        f"The alarm rings where gold falls by more than chance allows in any of {alarm.get('looks', 'its')} planned "
-        f"looks together (level {alarm.get('level', 0.05):.0%})."
+        f"The alarm rings where gold falls by more than chance allows in all of {alarm.get('looks', 'its')} planned "
+        f"looks together (level {level:.0%})."
     )
+    if not level:
+        rule = "It was told never to ring (looks.alarm.level=0)."
     last = max(gold)
     if stopped:
         return Card(f"Did the alarm ring in {name}?", f"Yes, at step {last:,}: the run was stopped", rule, "bad")
-    quiet = f"No, up to the last look at step {last:,}"
+    quiet = f"No, up to the last look at step {last:,}" if level else "Nobody listened"
     return Card(f"Did the alarm ring in {name}?", quiet, f"{rule} No alarm is no proof.", "open")

@@ -10,10 +10,12 @@ to rise evenly.
 """
 
 import argparse
+import itertools
 import resource
 import subprocess
 import sys
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import pandas as pd
@@ -39,7 +41,7 @@ ARMS = {
 PAID = ("reward.strict=0", "reward.fraction=0", "reward.visual=1", "times.hold=0", "fit.cooldown=0", "fit.ema=0")
 PAID += ("trackers=[]", "show_every=0")
 GOLD = ("looks.gold.strict=0", "looks.gold.fraction=0", "looks.gold.visual=1", "looks.alarm.level=0")
-TIMED = (2, 8)  # optimiser steps of a short and of a longer run: what lies between them is timed
+TIMED = (2, 7)  # optimiser steps of a short and of a longer run: what lies between them is timed
 
 
 def palate(*arguments: str) -> float:
@@ -69,17 +71,14 @@ def seconds_a_step(out: Path, told: argparse.Namespace) -> dict[str, float]:
     file = out / "timed.csv"
     if not file.exists():
         rows = []
-        for again in range(told.timings):
-            for arm, settings in ARMS.items():
-                spent = [
-                    palate(
-                        *("align", "grpo", "--recipe", str(RECIPE), "--store", str(out / "palate.db")),
-                        *("--out", str(out / f"timed-{arm.replace(' ', '-')}-{again}-{steps}"), f"fit.steps={steps}"),
-                        *(*PAID, *settings, f"fit.lr={told.lr}", f"seed={again}"),
-                    )
-                    for steps in TIMED
-                ]
-                rows.append({"arm": arm, "seconds": (spent[1] - spent[0]) / (TIMED[1] - TIMED[0])})
+        for again, (arm, settings) in itertools.product(range(told.timings), ARMS.items()):
+            spent = []
+            for steps in TIMED:
+                with TemporaryDirectory() as folder:  # a run that is there would not be made again
+                    where = ("--recipe", str(RECIPE), "--out", f"{folder}/run", "--store", f"{folder}/palate.db")
+                    length = (f"fit.steps={steps}", f"fit.lr={told.lr}", f"seed={again}")
+                    spent.append(palate("align", "grpo", *where, *PAID, *settings, *length))
+            rows.append({"arm": arm, "seconds": (spent[1] - spent[0]) / (TIMED[1] - TIMED[0])})
         pd.DataFrame(rows).to_csv(file, index=False)
     return pd.read_csv(file).groupby("arm")["seconds"].median().to_dict()
 
@@ -97,12 +96,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=Path("runs/window"))
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--steps", type=int, default=24)
+    parser.add_argument("--steps", type=int, default=20)
     parser.add_argument("--every", type=int, default=2)
     parser.add_argument("--captions", type=int, default=192)
     parser.add_argument("--lr", type=float, default=1e-3)
     parser.add_argument("--gain", type=float, default=0.04, help="of the reward, 0 to 1, that both have to reach")
-    parser.add_argument("--timings", type=int, default=3)
+    parser.add_argument("--timings", type=int, default=1)
     told = parser.parse_args()
     told.out.mkdir(parents=True, exist_ok=True)
     seconds = seconds_a_step(told.out, told)

@@ -58,7 +58,7 @@ align-study: setup
 reward-study: setup
 	$(BIN)/python tests/study/learned_reward.py
 
-# A weak reward optimised too hard, and when an alarm on the strict verifier rings (half an hour of one core).
+# A weak reward optimised too hard, and when an alarm on the strict verifier rings (an hour of one core).
 hacking-study: setup
 	$(BIN)/python tests/study/hacking.py
 

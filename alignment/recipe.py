@@ -57,14 +57,14 @@ class OnlineRecipe(Settings):
             raise ValueError(
                 f"fit.steps and fit.save_every must be multiples of updates ({self.updates}): rounds are saved whole"
             )
+        if self.looks.every and isinstance(self.reward, MeasuredSettings) and self.reward.per_prompt:
+            raise ValueError("a reward per_prompt is no number to look at over training: leave out looks.every")
         looks = -(-self.fit.steps // self.looks.every) if self.looks.every else 0
         if looks > self.looks.alarm.looks:
             raise ValueError(
                 f"looks.alarm.looks ({self.looks.alarm.looks}) plans fewer looks than the {looks} that fit.steps "
                 f"({self.fit.steps}) has, one every {self.looks.every}: set looks.alarm.looks={looks}"
             )
-        if self.looks.every and isinstance(self.reward, MeasuredSettings) and self.reward.per_prompt:
-            raise ValueError("a reward per_prompt is no number to look at over training: leave out looks.every")
         if self.generator.shard and not self.shards:
             raise ValueError("this algorithm learns from other rows on each process, so its weights cannot be sharded")
         return self

@@ -105,7 +105,7 @@ def lines(table: pd.DataFrame, x: str, y: str, series: str) -> Chart:
                 f"{series}:N",
                 scale=colours,
                 title=None,
-                legend=alt.Legend(orient="top", labelLimit=400, symbolType="stroke"),
+                legend=alt.Legend(orient="top", direction="vertical", labelLimit=320, symbolType="stroke"),
             ),
             strokeDash=alt.StrokeDash(f"{series}:N", title=None),
             tooltip=[alt.Tooltip(f"{series}:N"), alt.Tooltip(f"{x}:Q"), alt.Tooltip("value:Q", title=y, format=".4g")],

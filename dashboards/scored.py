@@ -1,6 +1,6 @@
 """Scores of the record set against systems, and against what people said of the same pairs."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -26,6 +26,11 @@ class Pairs:
     label: NDArray[np.int_]
     margin: NDArray[np.float64]
     case: NDArray[np.integer]
+
+
+def strict_first(scorers: Iterable[str]) -> list[str]:
+    """Those that are to be trusted most before the others."""
+    return sorted(scorers, key=lambda one: not one.endswith("strict"))
 
 
 def of_samples(scores: Scores, samples: int) -> NDArray[np.float64]:

@@ -19,7 +19,7 @@ def watched(reader: Reader, ask: Ask) -> Content:
     names = {f"{one.task}, {one.run[4:12]}": one for one in found}
     name = ask.one("watched", "Run that was watched", list(names))
     run = names[name]
-    curves = queries.curves(reader.store, [run.run])
+    curves = reader.once(("curves", run.run), lambda: queries.curves(reader.store, [run.run]), ("run", "curve"))
     readings: dict[str, Mapping[int, float]] = {
         one.metric: dict(zip(one.steps, one.readings)) for one in curves if one.metric.startswith("look_")
     }

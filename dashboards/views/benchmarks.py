@@ -39,7 +39,7 @@ def _scores(reader: Reader, ask: Ask) -> Content:
     if not scorers:
         yield Missing("No sample has a score", "palate bench run shapes --system base")
         return
-    scorer = ask.one("scorer", "Scorer", sorted(scorers, key=lambda one: not one.endswith("strict")))
+    scorer = ask.one("scorer", "Scorer", scored.strict_first(scorers))
     scores = reader.scores(scorer)
     values = scored.of_samples(scores, len(snapshot.sample_ids))
     asked_of = snapshot.words["case"][np.unique(snapshot.sample["case"][~np.isnan(values)])]

@@ -150,7 +150,7 @@ def _calibration(choice: Choice, pairs: scored.Pairs, scorer: str, axis: str) ->
 def _hacking(reader: Reader, ask: Ask, scorers: list[str]) -> Content:
     """Every system against a baseline, on the score that was trained for and on the one that was not."""
     snapshot, debuts = reader.snapshot(), list(reader.debuts())
-    gold = ask.one("verifier", "Verifier (to be trusted)", sorted(scorers, key=lambda one: not one.endswith("strict")))
+    gold = ask.one("verifier", "Verifier (to be trusted)", scored.strict_first(scorers))
     proxy = ask.one("proxy", "Proxy (trained for)", [one for one in scorers if one != gold])
     pinned = ask.one("pinned", "Pinned baseline", debuts)
     values = {one: scored.of_samples(reader.scores(one), len(snapshot.sample_ids)) for one in (proxy, gold)}

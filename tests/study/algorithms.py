@@ -16,6 +16,8 @@ from collections import defaultdict
 from pathlib import Path
 from statistics import fmean
 
+from learned_reward import paid
+
 from alignment.recipe import ALGORITHMS
 from alignment.reinforce import Setup
 from alignment.verifier import Verifier, VerifierSettings
@@ -56,13 +58,11 @@ def palate(*arguments: str) -> None:
     subprocess.run([sys.executable, "-m", "palate", *arguments], check=True)
 
 
-def paid(reward: Path, out: Path) -> tuple[str, ...]:
-    """What tells a run to learn from a learned reward's overall axis."""
-    captions = out / "captions.txt"
-    captions.write_text("\n".join(Verifier(VerifierSettings()).ask(CAPTIONS, 0)) + "\n")
-    line = f'[{{kind="trained", path="{reward}", standardise=false, device="cpu"}}]'
-    terms = 'reward.terms={"video_reward.overall"={}}'
-    return f"prompts={captions}", "reward.kind=measured", f"reward.rewards={line}", terms
+def asked_anew(out: Path) -> str:
+    """What a learned reward is asked about: captions drawn as the verifier draws its own."""
+    file = out / "captions.txt"
+    file.write_text("\n".join(Verifier(VerifierSettings()).ask(CAPTIONS, 0)) + "\n")
+    return f"prompts={file}"
 
 
 def learn(system: str, seed: int, evaluations: int, out: Path, store: str, reward: Path | None) -> Path:
@@ -80,7 +80,7 @@ def learn(system: str, seed: int, evaluations: int, out: Path, store: str, rewar
     recipe = RECIPES / f"{kind}.toml"
     settings = load(ALGORITHMS[kind].recipe, recipe, ("device=cpu",))
     rounds = round(evaluations / Setup.of(kind, settings, SHIPPED).plan().evaluations_a_round)
-    told = paid(reward, out) if reward and system.endswith(LEARNED) else ()
+    told = (asked_anew(out), *paid(reward)) if reward and system.endswith(LEARNED) else ()
     palate("align", kind, "--recipe", str(recipe), *where, f"fit.steps={rounds * settings.updates}", *told)
     return checkpoint
 

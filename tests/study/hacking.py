@@ -23,7 +23,7 @@ from typing import Literal
 import altair as alt
 import numpy as np
 import pandas as pd
-from learned_reward import KNOWN, captions, collect, shown
+from learned_reward import KNOWN, captions, collect, paid, shown
 from numpy.typing import NDArray
 from tqdm import tqdm
 
@@ -91,7 +91,7 @@ def teach(out: Path, store: str) -> Path:
     return path
 
 
-def optimise(out: Path, store: str, paid: Sequence[str], seed: int, plan: Plan, kind: Kind) -> Path:
+def optimise(out: Path, store: str, reward: Sequence[str], seed: int, plan: Plan, kind: Kind) -> Path:
     """The folder of a run, with its looks; the one that is watched ends where the alarm stops it."""
     folder = out / f"{kind.replace(' ', '-')}-{seed}"
     if not (folder / "generator.safetensors").exists() and not rings(folder, plan):
@@ -99,7 +99,7 @@ def optimise(out: Path, store: str, paid: Sequence[str], seed: int, plan: Plan, 
         for name, scenes in files.items():
             (out / f"{name}.txt").write_text("\n".join(map(str, scenes)) + "\n")
         where = ("--store", store, "--out", str(folder), f"seed={seed}")
-        told = (*(f"{name}={out / name}.txt" for name in files), *paid, *HARD, *plan.told(kind))
+        told = (*(f"{name}={out / name}.txt" for name in files), *reward, *HARD, *plan.told(kind))
         status = palate("align", "awm", *where, *told)
         assert status == (2 if rings(folder, plan) else 0), status
     return folder
@@ -183,12 +183,11 @@ def picture(looks: pd.DataFrame, rang: dict[str, int]) -> alt.VConcatChart:
 
 
 def hack(out: Path, store: str, plan: Plan, seeds: Sequence[int], answers: int) -> None:
-    line = f'[{{kind="trained", path="{teach(out, store)}", standardise=false, device="cpu"}}]'
-    paid = ("reward.kind=measured", f"reward.rewards={line}", 'reward.terms={"video_reward.overall"={}}')
+    learned = paid(teach(out, store))
     asked, drawn, rang, rows, pooled = captions(HELD_OUT, "heldout", 3), [], {}, [], []
     base = answered(SHIPPED, asked, answers)
     for seed in seeds:
-        watched, gone = (optimise(out, store, paid, seed, plan, kind) for kind in ("watched", "let go"))
+        watched, gone = (optimise(out, store, learned, seed, plan, kind) for kind in ("watched", "let go"))
         drawn.append(changes(read_looks(watched / "looks.csv"), plan.every, f"seed {seed}", "watched"))
         drawn.append(changes(read_looks(gone / "looks.csv"), plan.seldom, f"seed {seed}", "let go"))
         last = seen(watched, plan)[-1]
@@ -205,9 +204,9 @@ def hack(out: Path, store: str, plan: Plan, seeds: Sequence[int], answers: int) 
 
 
 def control(out: Path, store: str, plan: Plan) -> None:
-    paid = ("reward.kind=verifier", "reward.strict=1", "reward.fraction=1")
+    verifier = ("reward.kind=verifier", "reward.strict=1", "reward.fraction=1")
     (out / "control").mkdir(exist_ok=True)
-    folder = optimise(out / "control", store, paid, 0, plan, "watched")
+    folder = optimise(out / "control", store, verifier, 0, plan, "watched")
     for look in seen(folder, plan):
         print(look.look * plan.every, look.state, f"{look.statistic:.2f}", f"{look.threshold:.2f}", shown(look.gold))
 

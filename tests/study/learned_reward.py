@@ -81,6 +81,12 @@ def captions(count: int, split: shapes.Split, seed: int) -> list[shapes.Scene]:
     return list(drawn)
 
 
+def paid(reward: Path | str) -> tuple[str, ...]:
+    """What tells a run of `palate align` to learn from a checkpoint's overall axis."""
+    line = f'[{{kind="trained", path="{reward}", standardise=false, device="cpu"}}]'
+    return "reward.kind=measured", f"reward.rewards={line}", 'reward.terms={"video_reward.overall"={}}'
+
+
 def collect(store: Store, scenes: Sequence[shapes.Scene], systems: dict[str, System], study: str, seed: int) -> None:
     """Answers of all the systems, and three people's verdicts on every pair of a caption's answers."""
     generator = Generator.load_for_worker(SHIPPED)

@@ -30,7 +30,7 @@ def server_options(command: F) -> F:
         "--url", envvar="LABEL_STUDIO_URL", default=f"http://127.0.0.1:{PORT}", show_default=True, help="the server"
     )
     token = click.option(
-        "--token", envvar="LABEL_STUDIO_TOKEN", help="an administrator's; by default that of `serve`", metavar="HEX"
+        "--token", envvar="LABEL_STUDIO_TOKEN", help="of any member; by default that of `serve`", metavar="HEX"
     )
     return url(token(command))
 

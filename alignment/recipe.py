@@ -29,11 +29,12 @@ class OnlineRecipe(Settings):
     Attributes:
         prompts: a text file, a prompt a line; by default the shapes world's own captions.
         trackers: accelerate's names of what metrics and samples go to, beside the run's folder.
-        show_every: optimiser steps between looks at four prompts, the same ones from the same noise; 0 keeps none.
+        show_every: optimiser steps between looks at four prompts, the same ones from the same noise, of the steps that
+            are watched; 0 keeps none.
     """
 
-    seed: int = 0
-    device: str = "cpu"
+    seed: int = Field(default=0, ge=0)
+    device: str = "auto"
     updates: int = Field(default=1, ge=1)
     generator: GeneratorSettings = ShapesSettings()
     prompts: str = ""
@@ -59,6 +60,11 @@ class OnlineRecipe(Settings):
             )
         if self.looks.every and isinstance(self.reward, MeasuredSettings) and self.reward.per_prompt:
             raise ValueError("a reward per_prompt is no number to look at over training: leave out looks.every")
+        if self.looks.every % self.fit.watch_every:
+            raise ValueError(
+                f"looks.every ({self.looks.every}) must be a multiple of fit.watch_every ({self.fit.watch_every}): "
+                "only steps that are watched are looked at"
+            )
         looks = -(-self.fit.steps // self.looks.every) if self.looks.every else 0
         if looks > self.looks.alarm.looks:
             raise ValueError(
@@ -104,6 +110,12 @@ class SftRecipe(OnlineRecipe):
 class OnlineDpoRecipe(OnlineRecipe):
     shards = False
     dpo: OnlineDpoSettings = OnlineDpoSettings()
+
+    @model_validator(mode="after")
+    def _one_reference(self) -> "OnlineDpoRecipe":
+        if self.dpo.renew and self.times.hold:
+            raise ValueError("dpo.renew moves the reference that times.hold holds to: set one of them to 0")
+        return self
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,7 @@ from models.fit import Progress, fit
 from models.gallery import SHOWN
 from models.journal import JOURNAL, Journal
 from models.launch import first_process
+from palate.files import writing
 from palate.records import content_hash
 from palate.store import Store
 
@@ -79,14 +80,15 @@ class Setup:
         """Trains (or goes on training) in `folder`, and writes what was learned there.
 
         Raises:
-            StoppedError: the loss is no longer a number.
+            StoppedError: the loss, or its gradient, is no longer a finite number.
+            FileError: the folder cannot be written, or the disk is full.
             HackedError: the gold reward falls while what is optimised does not.
             NoRewardError, RewardServerError: there is nothing to learn from.
             OffPolicyError: the policy's ratio to itself is not 1.
             After each of them the last saved state is good, and the same run goes on from it.
         """
-        folder.mkdir(parents=True, exist_ok=True)
-        trackers = Trackers(self.recipe.trackers if first_process() else (), folder, self._told())
+        with writing(folder / JOURNAL):
+            trackers = Trackers(self.recipe.trackers if first_process() else (), folder, self._told())
         told, prompts = self.recipe, self.objective.ask(SHOWN, LOOKED)
         draw = drawn(self.objective.policy, self.learner.network, prompts, told.rollout, told.seed)
         gallery = gallery_of(draw, prompts, told.show_every, told.fit.steps - 1, self.student.fps, folder, trackers)

@@ -84,7 +84,7 @@ class WindowSettings(Settings):
 
 
 def generator_of(*numbers: int) -> torch.Generator:
-    """A generator of its own for each tuple of numbers, on the CPU."""
+    """A generator of its own for each tuple of numbers, zeros at its end apart, on the CPU."""
     high, low = np.random.SeedSequence(numbers).generate_state(2, np.uint32).tolist()
     return torch.Generator().manual_seed(high << 32 | low)
 

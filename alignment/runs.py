@@ -23,9 +23,13 @@ ALARMED = "stopped by the alarm: "  # before that of one whose weights nobody sh
 def begun(
     task: str, recipe: Settings, weights: Path | None, folder: Path, checkpoint: str, source: Sequence[str] = ()
 ) -> Run:
-    """A row that `palate runs resume` can go on from: the settings as TOML, where the run and its weights lie, and the
-    arguments that say what it learns from."""
-    place = {"out": str(folder.resolve()), "weights": str(weights.resolve()) if weights else ""}
+    """A row that `palate runs resume` can go on from: the settings as TOML, where the run and its weights lie, the
+    folder that files named in the settings are found from, and the arguments that say what it learns from."""
+    place = {
+        "out": str(folder.resolve()),
+        "weights": str(weights.resolve()) if weights else "",
+        "from": str(Path.cwd()),
+    }
     told: dict[str, JsonValue] = {"recipe": dump(recipe), **place}
     if source:
         told["source"] = list(source)

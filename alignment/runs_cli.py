@@ -64,7 +64,10 @@ def compare(store: str, as_json: bool, one: str, other: str) -> None:
 @json_option
 @click.argument("id")
 def resume(store: str, as_json: bool, id: str) -> None:
-    """Go on with a run that stopped, from its last saved state, with the settings that it began with."""
+    """Go on with a run that stopped, from its last saved state, with the settings that it began with, in the folder
+    that it was begun in (where that is still there)."""
+    from contextlib import chdir
+    from pathlib import Path
     from tempfile import NamedTemporaryFile
 
     from alignment.cli import align
@@ -78,7 +81,9 @@ def resume(store: str, as_json: bool, id: str) -> None:
     if not isinstance(found, Run) or not found.task.startswith(BEGUN):
         raise RecordError(f"{id} is no run that has begun", "give the id of one: `palate runs list` shows them")
     arguments, told = command_of(found)
-    with NamedTemporaryFile("w", suffix=".toml") as recipe:
+    begun_in = Path(str(found.recipe.get("from", ".")))
+    store = store if "://" in store else str(Path(store).resolve())
+    with NamedTemporaryFile("w", suffix=".toml") as recipe, chdir(begun_in if begun_in.is_dir() else "."):
         recipe.write(told)
         recipe.flush()
         more = ["--recipe", recipe.name, "--store", store, *(["--json"] if as_json else [])]

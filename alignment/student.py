@@ -39,7 +39,7 @@ class ShapesSettings(Settings):
 
 
 def _family(told: Any) -> str:
-    family = told.get("family", "shapes") if isinstance(told, dict) else told.family
+    family = told.get("family", "shapes") if isinstance(told, dict) else getattr(told, "family", "shapes")
     return "shapes" if family == "shapes" else "pipeline"
 
 

@@ -42,7 +42,7 @@ class MeasuredSettings(RewardsRecipe):
 
 
 def _kind(told: Any) -> str:
-    return told.get("kind", "verifier") if isinstance(told, dict) else told.kind
+    return told.get("kind", "verifier") if isinstance(told, dict) else getattr(told, "kind", "verifier")
 
 
 RewardSettings = Annotated[

@@ -22,6 +22,7 @@ from models.gallery import SHOWN
 from models.journal import JOURNAL, Journal
 from models.launch import first_process
 from palate.config import Settings
+from palate.files import writing
 from palate.records import content_hash
 from palate.store import Store
 
@@ -33,11 +34,12 @@ class DpoRecipe(Settings):
         rows: rows that go through the network at a time; 0 is all of a step's.
         table: how the labels of a table become preferences. A study's are preferences already.
         trackers: accelerate's names of what metrics and samples go to, beside the run's folder.
-        show_every: optimiser steps between looks at `SHOWN` of the prompts (models/gallery.py); 0 keeps none.
+        show_every: optimiser steps between looks at `SHOWN` of the prompts (models/gallery.py), of the steps that are
+            watched; 0 keeps none.
     """
 
-    seed: int = 0
-    device: str = "cpu"
+    seed: int = Field(default=0, ge=0)
+    device: str = "auto"
     generator: GeneratorSettings = ShapesSettings()
     rows: int = Field(default=0, ge=0)
     table: Agreement = Agreement()
@@ -101,10 +103,11 @@ class DpoSetup:
         return FlowDpo(self.policy, self.learner, pairs, self.recipe.dpo, self.recipe.seed)
 
     def run(self, folder: Path, cache: Path) -> Written:
-        """Trains (or goes on training) in `folder`, and writes what was learned there. Raises StoppedError."""
-        folder.mkdir(parents=True, exist_ok=True)
+        """Trains (or goes on training) in `folder`, and writes what was learned there. Raises StoppedError and
+        FileError, after which the last saved state is good."""
         objective, told = self.objective(cache), self.recipe.model_dump(mode="json")
-        trackers = Trackers(self.recipe.trackers if first_process() else (), folder, told)
+        with writing(folder / JOURNAL):
+            trackers = Trackers(self.recipe.trackers if first_process() else (), folder, told)
         journal = Journal(folder / JOURNAL)
         prompts, seed = sorted({one.prompt for one in self.preferred.pairs})[:SHOWN], self.recipe.seed
         draw = drawn(self.policy, self.learner.network, prompts, RolloutSettings(), seed)

@@ -56,7 +56,8 @@ class PipelineSettings(Settings):
     """A pipeline of diffusers and how it is asked; 0 is the pipeline's own size.
 
     Attributes:
-        dtype: of the frozen weights where adapters learn; else what float32 weights compute in.
+        dtype: of the frozen weights where adapters learn; else what float32 weights compute in. In float16 the
+            gradients of a mean over a latent's values would all be zero.
         whole: every weight learns, instead of the adapters of `lora`.
         checkpointing: each block's activations are computed again in the backward pass.
         shard: weights are spread over the processes (FSDP2), instead of a copy on each.
@@ -67,7 +68,7 @@ class PipelineSettings(Settings):
     width: int = Field(default=0, ge=0)
     frames: int = Field(default=0, ge=0)
     guidance: float | None = Field(default=None, ge=0)
-    dtype: Literal["float32", "bfloat16", "float16"] = "bfloat16"
+    dtype: Literal["float32", "bfloat16"] = "bfloat16"
     whole: bool = False
     lora: LoraSettings = LoraSettings()
     checkpointing: bool = True

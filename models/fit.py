@@ -6,6 +6,7 @@ step number, so models/state.py saves all there is, and a run that was killed go
 Under torchrun each process takes a step of its own, gradients are averaged, and what is reported is the mean.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,37 +14,39 @@ from statistics import fmean
 from typing import Literal
 
 import torch
+from pydantic import Field
 from torch import Tensor, nn
 from tqdm import tqdm
 
 from models import launch
 from models.muon import Muon
-from models.state import Optimisers, resume, save
+from models.state import Optimisers, resume, save, whole
 from palate.config import Settings
 from palate.errors import PalateError
 
 
 class StoppedError(PalateError, FloatingPointError):
-    """The loss of a run is no longer a number."""
+    """The loss of a run, or its gradient, is no longer a finite number."""
 
 
 Loss = Callable[[int], tuple[Tensor, dict[str, Tensor]]]
 
 
 class FitSettings(Settings):
-    """`warmup` steps rise to `lr`; the last `cooldown` share of the steps falls to zero. `ema` 0 keeps no average."""
+    """`warmup` steps rise to `lr`; the last `cooldown` share of the steps falls to zero. `clip` is the longest that a
+    gradient may be; `ema` 0 keeps no average."""
 
-    steps: int
-    lr: float
-    warmup: int = 50
-    cooldown: float = 0.2
-    weight_decay: float = 0.0
-    clip: float = 1.0
-    ema: float = 0.0
+    steps: int = Field(ge=1)
+    lr: float = Field(gt=0)
+    warmup: int = Field(default=50, ge=0)
+    cooldown: float = Field(default=0.2, ge=0, le=1)
+    weight_decay: float = Field(default=0.0, ge=0)
+    clip: float = Field(default=1.0, gt=0)
+    ema: float = Field(default=0.0, ge=0, lt=1)
     optimiser: Literal["adamw", "muon"] = "adamw"
-    muon_lr: float = 0.02
-    save_every: int = 500
-    watch_every: int = 50
+    muon_lr: float = Field(default=0.02, gt=0)
+    save_every: int = Field(default=500, ge=1)
+    watch_every: int = Field(default=50, ge=1)
 
 
 @dataclass(frozen=True)
@@ -68,8 +71,8 @@ def fit(
     refused rather than continued. `watch` is told of every `watch_every`th step and the last. Without a `label` there
     is no progress bar.
 
-    Raises CheckpointError for a state of another run, and StoppedError naming the step when the loss is not a number
-    (the last saved state stays good).
+    Raises CheckpointError for a state of another run, and StoppedError naming the step when the loss or its gradient is
+    not a finite number (the last saved state stays good).
     """
     trained = [p for p in model.parameters() if p.requires_grad]
     average = _Average(trained, settings.ema)
@@ -85,28 +88,33 @@ def fit(
         value, metrics = loss(step)
         value.backward()
         launch.average_gradients(trained)
-        nn.utils.clip_grad_norm_(trained, settings.clip)
+        length = nn.utils.clip_grad_norm_(trained, settings.clip)
+        last = step == settings.steps - 1
+        saves = (step + 1) % settings.save_every == 0 or last
+        looked_at = step % settings.watch_every == 0 or last
+        if looked_at or saves:  # a saved state is a good one: neither its loss nor what moved its weights was infinite
+            number, seen = _means(value, metrics)
+            _refuse_infinite({"loss": number, "gradient": float(whole(length))}, step, state, settings)
         for optimiser in optimisers:
             optimiser.step()
         average.update(step)
-        last = step == settings.steps - 1
-        saves = (step + 1) % settings.save_every == 0 or last
-        if (
-            step % settings.watch_every == 0 or saves
-        ):  # what is saved has been looked at, so a saved state is a good one
+        if looked_at or saves:
             launch.check_same(trained, step)
-            number, seen = _means(value, metrics)
-            if number != number:
-                raise StoppedError(
-                    f"the loss of step {step} is not a number; {state} holds the last good state",
-                    f"begin anew in another folder with a smaller fit.lr (now {settings.lr:g})",
-                )
-            if step % settings.watch_every == 0 or last:
-                watch(Progress(step, number, seen))
+        if looked_at:
+            watch(Progress(step, number, seen))
         if saves:
             save(state, identity, step + 1, model, average.weights, optimisers)
     average.leave()
     return model
+
+
+def _refuse_infinite(found: dict[str, float], step: int, state: Path, settings: FitSettings) -> None:
+    for name, size in found.items():
+        if not math.isfinite(size):
+            raise StoppedError(
+                f"the {name} of step {step} is not a finite number; {state} holds the last good state",
+                f"begin anew in another folder with a smaller fit.lr (now {settings.lr:g})",
+            )
 
 
 def _means(loss: Tensor, metrics: dict[str, Tensor]) -> tuple[float, dict[str, float]]:
@@ -128,9 +136,9 @@ def _optimisers(model: nn.Module, settings: FitSettings) -> Optimisers:
     trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
     matrices = [p for name, p in trained.items() if settings.optimiser == "muon" and p.ndim == 2 and "blocks." in name]
     rest = [p for p in trained.values() if not any(p is matrix for matrix in matrices)]
-    chosen: Optimisers = [
-        torch.optim.AdamW(rest, lr=settings.lr, betas=(0.9, 0.99), weight_decay=settings.weight_decay)
-    ]
+    chosen: Optimisers = []
+    if rest:
+        chosen.append(torch.optim.AdamW(rest, lr=settings.lr, betas=(0.9, 0.99), weight_decay=settings.weight_decay))
     if matrices:
         chosen.append(Muon(matrices, lr=settings.muon_lr, weight_decay=settings.weight_decay))
     for optimiser in chosen:

@@ -15,6 +15,7 @@ from models.fit import Progress
 from models.generator import Generator, SamplerSettings
 from models.launch import first_process
 from palate import shapes
+from palate.files import writing
 from palate.media import MediaFolder, encode_video
 from palate.records import Glimpse, Run
 
@@ -30,6 +31,8 @@ class Gallery:
     Args:
         draw: the clips of `prompts`, as they are drawn now. All processes draw, since they may share one network.
         told: hears of each look too: the clips and the step.
+
+    Told of a step, it raises FileError where its files cannot be written, as on a full disk.
     """
 
     def __init__(
@@ -52,10 +55,10 @@ class Gallery:
         if not first_process():
             return
         folder = self.folder / f"step-{progress.step:06d}"
-        folder.mkdir(parents=True, exist_ok=True)
         for place, (prompt, clip) in enumerate(zip(self.prompts, clips)):
-            encode_video(folder / f"{place}.mp4", clip, self.fps, max(SEEN // max(clip.shape[1:3]), 1))
-            (folder / f"{place}.txt").write_text(prompt, encoding="utf-8")
+            with writing(folder / f"{place}.mp4"):
+                encode_video(folder / f"{place}.mp4", clip, self.fps, max(SEEN // max(clip.shape[1:3]), 1))
+                (folder / f"{place}.txt").write_text(prompt, encoding="utf-8")
         self.told(clips, progress.step)
 
 

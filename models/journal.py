@@ -6,13 +6,17 @@ import math
 from pathlib import Path
 
 from models.fit import Progress
+from palate.files import whole_file, writing
 from palate.records import Curve, Run
 
 JOURNAL, POINTS = "metrics.jsonl", 1000  # of the file in a run's folder; the most that the record keeps of a metric
 
 
 class Journal:
-    """Lines of a run that was stopped and goes on are those of one that never stopped: later ones are dropped first."""
+    """Lines of a run that was stopped and goes on are those of one that never stopped: later ones are dropped first.
+
+    Told of a step, it raises FileError where its file cannot be written, as on a full disk.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -22,14 +26,14 @@ class Journal:
         if not self._tidy:
             self._drop_from(progress.step)
         known = {name: value for name, value in progress.metrics.items() if math.isfinite(value)}
-        with self.path.open("a") as file:
+        with writing(self.path), self.path.open("a") as file:
             file.write(json.dumps({"step": progress.step, "loss": progress.loss, **known}) + "\n")
 
     def _drop_from(self, step: int) -> None:
-        self._tidy = True
-        self.path.parent.mkdir(parents=True, exist_ok=True)
         kept = [line for line in read(self.path) if line["step"] < step]
-        self.path.write_text("".join(json.dumps(line) + "\n" for line in kept))
+        with whole_file(self.path) as file:
+            file.writelines(json.dumps(line).encode() + b"\n" for line in kept)
+        self._tidy = True
 
 
 def read(path: Path) -> list[dict[str, float]]:

@@ -30,7 +30,7 @@ class OutOfStepError(PalateError):
 
 @contextmanager
 def joined() -> Iterator[None]:
-    """Joins the processes that torchrun started, NCCL on GPUs and gloo else; alone without torchrun.
+    """Joins the processes that torchrun started, NCCL for what lies on GPUs and gloo else; alone without torchrun.
 
     They leave together, when the last has written what it writes, and a moment later. A device mesh keeps the group
     alive after it is destroyed; a thread of gloo's that still lets go of its last message while Python ends would abort
@@ -41,7 +41,7 @@ def joined() -> Iterator[None]:
         return
     if torch.cuda.is_available():
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
-    dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
+    dist.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo")
     try:
         yield
         dist.barrier()

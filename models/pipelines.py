@@ -25,7 +25,7 @@ from models.flow import Times
 from models.launch import gathered
 from models.replay import Arguments, Conditions, Form, PipelineError, Told, replayed, unguided_of
 from models.sde import State
-from models.trace import Said, Step, explains, forms, noted, repeated, replaced_step, told_in, watched
+from models.trace import Said, Step, explains, forms, noted, repeated, replaced_decode, replaced_step, told_in, watched
 
 
 class Path(Protocol):
@@ -264,14 +264,11 @@ class TracedPipeline:
             found.append(z.float())
             raise _DecodedError
 
-        vae = self.pipeline.vae
-        decode, vae.decode = vae.decode, reached
         try:
-            self._ended(x)
+            with replaced_decode(self.pipeline.vae, reached):
+                self._ended(x)
         except _DecodedError:
             return found[0]
-        finally:
-            vae.decode = decode
         raise PipelineError(f"{type(self.pipeline).__name__} decodes nothing with its vae", "use another generator")
 
     def _ended(self, x: State, **asked: Any) -> Any:
@@ -283,7 +280,17 @@ class TracedPipeline:
         def last(scheduler: Any, *_: Any, **__: Any) -> tuple[Tensor]:
             return (parts[0] if scheduler is self.pipeline.scheduler else parts[1],)
 
-        with replaced_step(self.pipeline.scheduler, last), repeated(self.pipeline, self.networks, said):
+        vae, decode = self.pipeline.vae, self.pipeline.vae.decode
+
+        def fitting(z: Tensor, *args: Any, **kwargs: Any) -> Any:
+            """Some pipelines hand over latents as they are, as wide as ours."""
+            return decode(z.to(vae.dtype), *args, **kwargs)
+
+        with (
+            replaced_step(self.pipeline.scheduler, last),
+            replaced_decode(vae, fitting),
+            repeated(self.pipeline, self.networks, said),
+        ):
             return self.pipeline(**{**self.call, **said.asked, **asked}, num_inference_steps=1, return_dict=False)
 
     @torch.no_grad()

@@ -80,6 +80,16 @@ def replaced_step(scheduler: Any, step: Any) -> Iterator[None]:
         del scheduler.step
 
 
+@contextmanager
+def replaced_decode(vae: Any, decode: Any) -> Iterator[None]:
+    """`decode(latents, ...)` in place of the autoencoder's own, or of what stands there."""
+    before, vae.decode = vae.decode, decode
+    try:
+        yield
+    finally:
+        vae.decode = before
+
+
 def watched(pipeline: Any, networks: list[nn.Module], asked: Arguments, count: int) -> list[Step]:
     """`count` steps of the pipeline, and everything that was said in them. Batches of two are told as two calls."""
     steps: list[Step] = []

@@ -56,4 +56,7 @@ def device_of(name: str) -> torch.device:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     if name.startswith("cuda") and not torch.cuda.is_available():
         raise CheckpointError(f"no device {name!r} here", "set device=cpu, or install a CUDA build of torch")
-    return torch.device(name)
+    try:
+        return torch.device(name)
+    except RuntimeError as error:
+        raise CheckpointError(f"no device {name!r}", "set device to auto, cpu or cuda") from error

@@ -61,13 +61,26 @@ def _fitted(schema: type[S], tables: Tables) -> S:
 def _defaults(schema: type[Settings]) -> Tables:
     """The tables that have a default of their own, so that naming one key of a table keeps the others.
 
-    Not those that may be of several kinds: another kind knows other keys.
+    Not those that may be of several kinds, at any depth: another kind knows other keys.
     """
     return {
-        name: field.default.model_dump(mode="json")
+        name: _told(field.default)
         for name, field in schema.model_fields.items()
         if isinstance(field.default, Settings) and field.annotation is type(field.default)
     }
+
+
+def _told(settings: Settings) -> Tables:
+    """What `settings` says itself, but for tables that may be of several kinds."""
+    plain = settings.model_dump(mode="json")
+    for name, field in type(settings).model_fields.items():
+        value = getattr(settings, name)
+        if isinstance(value, Settings):
+            if field.annotation is type(value):
+                plain[name] = _told(value)
+            else:
+                del plain[name]
+    return plain
 
 
 def _over(tables: Tables, new: Tables) -> Tables:

@@ -1,4 +1,4 @@
-"""Writing a file whole or not at all."""
+"""Writing files: whole or not at all, and with a remedy where they cannot be."""
 
 import os
 from collections.abc import Iterator
@@ -11,6 +11,17 @@ from palate.errors import FileError
 
 
 @contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Makes the folder of `path`. Raises FileError where the block cannot write there, or the disk is full."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield
+    except OSError as error:
+        remedy = "free some space there, or check that the folder may be written, and run the same command again"
+        raise FileError(f"{path} cannot be written ({error.strerror})", remedy) from error
+
+
+@contextmanager
 def whole_file(path: Path) -> Iterator[BinaryIO]:
     """A file that appears at `path` when it is complete and on disk; after any error what was there stays as it was.
 
@@ -19,15 +30,12 @@ def whole_file(path: Path) -> Iterator[BinaryIO]:
     """
     part = path.with_name(f".{uuid4().hex}.part")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with part.open("xb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        part.replace(path)
-    except OSError as error:
-        remedy = "free some space there, or check that the folder may be written, and run the same command again"
-        raise FileError(f"{path} cannot be written ({error.strerror})", remedy) from error
+        with writing(path):
+            with part.open("xb") as file:
+                yield file
+                file.flush()
+                os.fsync(file.fileno())
+            part.replace(path)
     finally:
         with suppress(OSError):
             part.unlink()

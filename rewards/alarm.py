@@ -48,7 +48,7 @@ class Look:
     """What one look found.
 
     Attributes:
-        look: counted from 0, the policy before optimisation.
+        look: counted from 0, the policy as it was first looked at.
         gold, proxy: means over prompts, with their intervals.
         statistic: the largest fall of gold in standard errors; nan at the first look.
         threshold: what rings; infinite where too little chance is spent yet to be estimated.

@@ -297,7 +297,7 @@ def test_a_loss_that_is_not_a_number_stops_the_run_with_the_last_good_state(
 
     monkeypatch.setattr(FlowDpo, "__call__", breaks)
     one = setup("wan", weights, preferred(videos(tmp_path, "wan")))
-    with pytest.raises(StoppedError, match="step 3 is not a number"):
+    with pytest.raises(StoppedError, match="step 3 is not a finite number"):
         one.run(tmp_path / "run", tmp_path / "latents")
     assert torch.load(tmp_path / "run" / "state.pt", weights_only=True)["step"] == 2
 

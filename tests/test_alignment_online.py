@@ -249,6 +249,12 @@ def test_only_the_best_are_kept_and_none_of_a_tied_group() -> None:
     assert best(rewards, 1).tolist() == [[False, True, False, False], [False] * 4, [False, True, True, False]]
 
 
+def test_a_dry_run_counts_equals_that_are_all_kept() -> None:
+    rollouts = RolloutSettings(prompts=2, group=4)
+    kept = best(torch.tensor([[1.0, 1.0, 1.0, 0.0], [2.0, 2.0, 2.0, 1.0]]), 1).sum()
+    assert kept <= Sft(SftSettings(keep=1)).trained_rows(rollouts)
+
+
 def test_pairs_are_of_the_best_and_the_worst_and_a_tied_group_has_none() -> None:
     high, low, differ = extremes(torch.tensor([[1.0, 3.0, NAN], [2.0, 2.0, NAN], [NAN, NAN, NAN]]))
     assert differ.tolist() == [True, False, False]

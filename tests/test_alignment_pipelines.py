@@ -101,6 +101,18 @@ def test_one_option_teaches_another_generator(
     assert (drawn[1] - drawn[0]).abs().max() > 1e-3
 
 
+@pytest.mark.parametrize("family", tiny_pipelines.MADE)
+def test_samples_are_drawn_in_the_precision_that_weights_have_by_default(
+    family: str, weights: dict[str, Path], prompts: str
+) -> None:
+    """Some pipelines hand latents to their decoder as they are, which refuses what is wider than its weights."""
+    setup = setup_of("awm", family, weights, prompts)
+    assert setup.recipe.generator.dtype == "bfloat16"
+    rollout = setup.objective.draw(0)
+    assert rollout.latents.isfinite().all()
+    assert rollout.rewards.isfinite().all()
+
+
 def merge(path: Path, network: Any) -> None:
     """Weights that are as if they had been trained: W + B A, layer by layer."""
     tensors, card = load_checkpoint(path)

@@ -185,6 +185,12 @@ def test_a_reward_of_nothing_is_refused() -> None:
         load(PromptRecipe, None, [f"rl.weights.{name}=0.0" for name in PromptWeights.model_fields])
 
 
+@pytest.mark.parametrize("told", ["rl.group=1", "sft.batch=0", "rl.lr=0.0", "seed=-1"])
+def test_settings_that_cannot_work_are_refused(told: str) -> None:
+    with pytest.raises(ConfigError, match="greater than"):
+        load(PromptRecipe, None, [told])
+
+
 def test_both_stages_train_log_every_term_and_are_not_done_twice(tmp_path: Path) -> None:
     out, store = tmp_path / "run", str(tmp_path / "palate.db")
     first = CliRunner().invoke(align, ["prompt", "--out", str(out), "--store", store, "--json", *TINY])

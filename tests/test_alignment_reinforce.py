@@ -14,14 +14,14 @@ from alignment.cli import align
 from alignment.recipe import ALGORITHMS, GrpoRecipe
 from alignment.reinforce import Setup
 from alignment.runs_cli import runs
-from alignment.task import reward_of
+from alignment.task import MeasuredSettings, reward_of
 from alignment.verifier import Verifier, VerifierSettings
 from models.fit import StoppedError
 from models.generator import Generator
 from models.journal import read
 from palate import shapes
 from palate.config import load
-from palate.errors import ConfigError, RecordError
+from palate.errors import CheckpointError, ConfigError, FileError, RecordError
 from palate.records import Case, Curve, Run
 from palate.store import Store
 from rewards.pixels import PixelReward
@@ -112,11 +112,44 @@ def test_a_dry_run_says_how_large_the_run_is_and_writes_nothing(base: Path, tmp_
         ("updates=3", "multiple of updates"),
         ("grpo.window.first=5", "after its last"),
         ("reward.families=[]", "no families"),
+        ("generator=wan", "generator"),
+        ("reward=verifier", "reward"),
+        ("looks.gold=verifier", "looks.gold"),
+        ("fit.save_every=0", "greater than or equal to 1"),
+        ("fit.watch_every=0", "greater than or equal to 1"),
+        ("fit.lr=-1.0", "greater than 0"),
+        ("fit.clip=0.0", "greater than 0"),
+        ("seed=-1", "greater than or equal to 0"),
     ],
 )
 def test_settings_that_cannot_work_are_refused_by_name(told: str, says: str) -> None:
     with pytest.raises(ConfigError, match=says):
         load(GrpoRecipe, None, (*SMALL, *WINDOW, told))
+
+
+def test_a_device_that_is_none_and_a_folder_that_is_a_file_are_refused(base: Path, tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match="no device 'gpu'"):
+        Setup.of("nft", load(ALGORITHMS["nft"].recipe, None, [*SMALL, "device=gpu"]), base)
+    (tmp_path / "file").touch()
+    with pytest.raises(FileError, match="cannot be written"):
+        Setup.of("nft", load(ALGORITHMS["nft"].recipe, None, SMALL), base).run(tmp_path / "file" / "run")
+
+
+def test_what_is_looked_at_may_be_scored_by_any_reward() -> None:
+    gold = ("looks.gold.kind=measured", "looks.gold.rewards=[{kind='pixels'}]", 'looks.gold.terms={"sharpness"={}}')
+    told = load(ALGORITHMS["nft"].recipe, None, (*SMALL, *gold, "looks.prompts=50"))
+    assert isinstance(told.looks.gold, MeasuredSettings)
+    assert told.looks.prompts == 50
+
+
+def test_a_look_is_at_steps_that_are_watched() -> None:
+    with pytest.raises(ConfigError, match=r"looks\.every \(4\) must be a multiple of fit\.watch_every \(3\)"):
+        load(ALGORITHMS["nft"].recipe, None, (*SMALL, "looks.every=4", "fit.watch_every=3"))
+
+
+def test_a_reference_that_moves_does_not_hold() -> None:
+    with pytest.raises(ConfigError, match=r"dpo\.renew moves the reference"):
+        load(ALGORITHMS["online-dpo"].recipe, None, (*SMALL, "dpo.renew=2", "times.split=0.5", "times.hold=1.0"))
 
 
 def test_a_loss_that_is_not_a_number_stops_the_run_and_keeps_the_last_good_state(base: Path, tmp_path: Path) -> None:
@@ -128,7 +161,7 @@ def test_a_loss_that_is_not_a_number_stops_the_run_and_keeps_the_last_good_state
         return (loss * float("nan") if update.step == 3 else loss), watched
 
     setup.objective.algorithm.loss = breaks  # type: ignore[method-assign]
-    with pytest.raises(StoppedError, match=r"step 3 is not a number.*smaller fit\.lr"):
+    with pytest.raises(StoppedError, match=r"step 3 is not a finite number.*smaller fit\.lr"):
         setup.run(tmp_path)
     assert torch.load(tmp_path / "state.pt", weights_only=True)["step"] == 2
     assert not (tmp_path / "generator.safetensors").exists()

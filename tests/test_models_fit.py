@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from models import launch
 from models.fit import FitSettings, Loss, fit
 from models.muon import Muon, orthogonal
 from palate.errors import CheckpointError
@@ -137,6 +138,49 @@ def test_a_loss_that_is_not_a_number_stops_the_run(tmp_path: Path) -> None:
             "x",
         )
     assert not (tmp_path / "s.pt").exists()
+
+
+def test_a_gradient_that_is_not_finite_is_not_saved(tmp_path: Path) -> None:
+    """The loss of such a step is a number; the weights that it would leave are none."""
+    model = toy()
+    sound = objective(model)
+
+    def loss(step: int) -> tuple[Tensor, dict[str, Tensor]]:
+        root = (0.0 * model.head.weight).abs().sum().sqrt()  # 0, of infinite slope
+        return sound(step)[0] + (root if step == 5 else 0.0), {}
+
+    for _ in range(2):  # and a resumed run meets the same, and does not begin from it
+        with pytest.raises(FloatingPointError, match="the gradient of step 5 is not a finite number"):
+            fit(model, loss, settings("adamw", 9, save_every=3), tmp_path / "s.pt", "x", "x")
+        saved = torch.load(tmp_path / "s.pt", weights_only=True)
+        assert saved["step"] == 3
+        assert all(value.isfinite().all() for value in saved["model"].values())
+
+
+def test_processes_whose_weights_are_gone_are_told_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Weights that are no numbers differ from themselves, so that they are compared after the loss was."""
+    compared: list[int] = []
+    monkeypatch.setattr(launch, "check_same", lambda _, step: compared.append(step))
+    model = toy()
+    with pytest.raises(FloatingPointError, match="the loss of step 0"):
+        fit(
+            model,
+            lambda _: (model(torch.full((2, 6), torch.nan)).sum(), {}),
+            settings("adamw"),
+            tmp_path / "s",
+            "x",
+            "",
+        )
+    assert not compared
+
+
+def test_muon_alone_is_enough_where_nothing_but_matrices_learns(tmp_path: Path) -> None:
+    model = toy()
+    model.requires_grad_(False)
+    model.blocks[0].weight.requires_grad_(True)
+    before = weights(model)
+    fit(model, objective(model), settings("muon", 3), tmp_path / "s.pt", "toy", "")
+    assert [not torch.equal(old, new) for old, new in zip(before, weights(model))] == [True, *[False] * 5]
 
 
 @pytest.mark.parametrize("size", [(3, 8, 8), (2, 16, 4), (2, 4, 16)])

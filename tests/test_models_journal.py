@@ -7,6 +7,7 @@ from pydantic import ValidationError
 
 from models.fit import Progress
 from models.journal import JOURNAL, POINTS, Journal, curves
+from palate.errors import FileError
 from palate.records import Curve, Run
 from palate.store import Store
 
@@ -36,6 +37,19 @@ def test_a_long_run_keeps_its_ends_and_what_lies_evenly_between(tmp_path: Path) 
     assert (loss.steps[0], loss.steps[-1]) == (0, 2 * POINTS + 6)
     assert {later - earlier for earlier, later in zip(loss.steps, loss.steps[1:])} == {2, 3}
     assert loss.readings == tuple(map(float, loss.steps))
+
+
+def test_a_journal_that_cannot_be_written_says_so_and_keeps_what_it_has(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(FileError, match="cannot be written"):
+        Journal(tmp_path / "file" / JOURNAL)(Progress(0, 1.0, {}))
+    full = tmp_path / JOURNAL
+    journal = Journal(full)
+    journal(Progress(0, 1.0, {}))
+    full.unlink()
+    full.symlink_to("/dev/full")
+    with pytest.raises(FileError, match="No space left"):
+        journal(Progress(1, 1.0, {}))
 
 
 def test_without_a_journal_there_is_no_curve_and_a_curve_needs_its_steps(tmp_path: Path) -> None:

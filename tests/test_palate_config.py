@@ -33,8 +33,14 @@ class Muon(Settings):
     momentum: float = 0.95
 
 
+class Watch(Settings):
+    every: int = 3
+    optimiser: Adam | Muon = Field(default=Adam(), discriminator="name")
+
+
 class Recipe(Settings):
     name: str
+    watch: Watch = Watch(every=4)
     fit: Fit = Fit(steps=50, lr=0.5)
     colour: Colour = Colour.RED
     data: Path | None = None
@@ -92,6 +98,11 @@ def test_defaults_then_recipe_then_overrides(recipe):
     assert load(Recipe, None, ["name=x", "fit.steps=2"]).fit == Fit(steps=2, lr=0.5)  # the rest of the default stays
     with pytest.raises(ValidationError, match="frozen"):
         told.name = "other"
+
+
+def test_another_kind_in_a_table_of_a_table_keeps_what_lies_beside_it():
+    told = load(Recipe, None, ["name=x", "watch.optimiser.name=muon", "watch.optimiser.momentum=0.5"])
+    assert told.watch == Watch(every=4, optimiser=Muon(momentum=0.5))
 
 
 @pytest.mark.parametrize(

@@ -61,7 +61,7 @@ class OnlineDpo:
         every = extremes(rewards)
         winner, loser, differ = (part[update.rollout.places[update.prompts]] for part in every)
         share = update.share_of(every[2])
-        watched = reward_metrics(rewards, (rewards != rewards[:, :1]).float())
+        watched = reward_metrics(rewards, every[2][:, None].float())
         prompts = update.prompts[differ]
         if not len(prompts):
             return nothing_to_learn(), watched

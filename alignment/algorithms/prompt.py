@@ -51,23 +51,23 @@ class SftPart(Settings):
 
     wishes: int = Field(default=30_000, ge=1)
     steps: int = Field(default=1_000, ge=0)
-    batch: int = 32
-    lr: float = 3e-3
-    warmup: int = 50
-    save_every: int = 250
+    batch: int = Field(default=32, ge=1)
+    lr: float = Field(default=3e-3, gt=0)
+    warmup: int = Field(default=50, ge=0)
+    save_every: int = Field(default=250, ge=1)
 
 
 class RlPart(Settings):
     """GRPO: each step answers `prompts` requests `group` times each. `beta` weighs the KL to the start of RL."""
 
     steps: int = Field(default=30, ge=0)
-    prompts: int = 8
-    group: int = 8
-    lr: float = 3e-4
-    beta: float = 0.02
-    temperature: float = 1.2  # after SFT it is sure of nearly every word
-    longest: int = 64  # tokens of an answer; the longest true one has 53
-    save_every: int = 10
+    prompts: int = Field(default=8, ge=1)
+    group: int = Field(default=8, ge=2)  # one answer has nobody to be compared with
+    lr: float = Field(default=3e-4, gt=0)
+    beta: float = Field(default=0.02, ge=0)
+    temperature: float = Field(default=1.2, gt=0)  # after SFT it is sure of nearly every word
+    longest: int = Field(default=64, ge=1)  # tokens of an answer; the longest true one has 53
+    save_every: int = Field(default=10, ge=1)
     weights: PromptWeights = PromptWeights()
     sampler: SamplerSettings = SamplerSettings()
 
@@ -75,7 +75,7 @@ class RlPart(Settings):
 class PromptRecipe(Settings):
     """What `palate align prompt` is told. `tiny` is the model that is made where no base is given."""
 
-    seed: int = 0
+    seed: int = Field(default=0, ge=0)
     tiny: TinyShape = TinyShape()
     sft: SftPart = SftPart()
     rl: RlPart = RlPart()

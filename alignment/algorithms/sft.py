@@ -46,7 +46,7 @@ class Sft:
         """Nothing is kept from round to round."""
 
     def trained_rows(self, rollouts: RolloutSettings) -> int:
-        return rollouts.prompts * min(self.settings.keep, rollouts.group)
+        return rollouts.samples  # of equals all are kept
 
     def loss(self, update: Update) -> tuple[Tensor, Metrics]:
         kept = best(update.rollout.rewards, self.settings.keep)

@@ -218,7 +218,7 @@ def main() -> None:
             f"Written by `python tests/perf/grpo_update.py --reference PATH --rounds {told.rounds} "
             "--out docs/speed-alignment.md`,",
             "where PATH is a checkout of https://github.com/yifan123/flow_grpo, whose own functions make its update:",
-            f"one denoise step of {SAMPLES} samples of one prompt, on a tiny random SD3 with LoRA, guidance {GUIDANCE:g}",
+            f"one denoise step of {SAMPLES} samples of one prompt, a tiny random SD3 with LoRA, guidance {GUIDANCE:g}",
             f"and one thread. CPU seconds are the least of {told.rounds} rounds of both in turn; how much faster is",
             "the median of the rounds' ratios with its 95% bootstrap interval.",
             "",

@@ -91,17 +91,17 @@ def fit(
         length = nn.utils.clip_grad_norm_(trained, settings.clip)
         last = step == settings.steps - 1
         saves = (step + 1) % settings.save_every == 0 or last
-        looked_at = step % settings.watch_every == 0 or last
-        if looked_at or saves:  # a saved state is a good one: neither its loss nor what moved its weights was infinite
-            number, seen = _means(value, metrics)
-            _refuse_infinite({"loss": number, "gradient": float(whole(length))}, step, state, settings)
+        watches = step % settings.watch_every == 0 or last
+        seen = Progress(step, *_means(value, metrics)) if watches or saves else None
+        if seen:  # a saved state is a good one: neither its loss nor what moved its weights was infinite
+            _refuse_infinite({"loss": seen.loss, "gradient": float(whole(length))}, step, state, settings)
         for optimiser in optimisers:
             optimiser.step()
         average.update(step)
-        if looked_at or saves:
+        if seen:
             launch.check_same(trained, step)
-        if looked_at:
-            watch(Progress(step, number, seen))
+        if seen and watches:
+            watch(seen)
         if saves:
             save(state, identity, step + 1, model, average.weights, optimisers)
     average.leave()

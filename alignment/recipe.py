@@ -58,7 +58,8 @@ class OnlineRecipe(Settings):
             raise ValueError(
                 f"fit.steps and fit.save_every must be multiples of updates ({self.updates}): rounds are saved whole"
             )
-        if self.looks.every and isinstance(self.reward, MeasuredSettings) and self.reward.per_prompt:
+        seen = [one for one in (self.reward, self.looks.gold) if isinstance(one, MeasuredSettings)]
+        if self.looks.every and any(one.per_prompt for one in seen):
             raise ValueError("a reward per_prompt is no number to look at over training: leave out looks.every")
         if self.looks.every % self.fit.watch_every:
             raise ValueError(

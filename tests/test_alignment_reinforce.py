@@ -140,6 +140,8 @@ def test_what_is_looked_at_may_be_scored_by_any_reward() -> None:
     told = load(ALGORITHMS["nft"].recipe, None, (*SMALL, *gold, "looks.prompts=50"))
     assert isinstance(told.looks.gold, MeasuredSettings)
     assert told.looks.prompts == 50
+    with pytest.raises(ConfigError, match="no number to look at"):
+        load(ALGORITHMS["nft"].recipe, None, (*SMALL, *gold, "looks.every=2", "looks.gold.per_prompt=true"))
 
 
 def test_a_look_is_at_steps_that_are_watched() -> None:

@@ -7,6 +7,9 @@ One arm learns from one random step on a shared path (the window, "Fast"), the o
 sample on a path of its own, as the paper's first recipe does; all else is the same. What a step takes is timed without
 looks, one arm after the other, so that whatever else the machine does meets both. Between two looks the reward is taken
 to rise evenly. No run ends with a cooldown, so how long it is changes nothing of its beginning.
+
+A run that is not there by its last look tells that it took longer. So arms are compared by how many runs arrive for a
+CPU second, and by the ratio of those rates (statsmodels' score interval of two Poisson counts).
 """
 
 import argparse
@@ -21,7 +24,7 @@ import numpy as np
 import pandas as pd
 from learned_reward import captions, shown
 from numpy.typing import NDArray
-from scipy import stats
+from statsmodels.stats.rates import confint_poisson_2indep
 
 from palate.records import Estimate
 from palate.report_text import table
@@ -106,32 +109,32 @@ def main() -> None:
     told = parser.parse_args()
     told.out.mkdir(parents=True, exist_ok=True)
     seconds = seconds_a_step(told.out, told)
-    rows, ratios = [], []
+    rows, arrived, spent = [], dict.fromkeys(told.arms, 0), dict.fromkeys(told.arms, 0.0)
     for seed in range(told.seeds):
-        spent = {}
         for arm in told.arms:
             seen = looks(told.out, arm, seed, told)
             means = np.array([one.mean() for one in seen])
             step, there = reached(means, told.every, means[0] + told.gain)
             gain = over_prompts(seen[-1] - seen[0], "gain, paired over prompts")
-            spent[arm] = step * seconds[arm]
+            arrived[arm] += there
+            spent[arm] += step * seconds[arm]
             not_yet = "" if there else "over "
-            cells = [f"{not_yet}{step:.1f}", f"{seconds[arm]:.2f}", f"{not_yet}{spent[arm]:.0f}"]
+            cells = [f"{not_yet}{step:.1f}", f"{seconds[arm]:.2f}", f"{not_yet}{step * seconds[arm]:.0f}"]
             rows.append([str(seed), arm, shown(gain), *cells])
-        if len(spent) == len(ARMS):
-            ratios.append(np.log(spent["all steps"] / spent["window"]))
     heads = ["seed", "learns from", "gained by the last look", f"steps to +{told.gain}", "CPU s a step", "CPU s"]
     print(table(heads, rows))
-    if len(ratios) > 1:
-        print(f"all steps over window, CPU seconds to +{told.gain}: {shown(times(np.array(ratios)))} seeds")
-        print("An arm that is not there by its last look counts as if it were: the ratio is then a bound.")
+    for arm in told.arms:
+        print(f"{arm}: {arrived[arm]} of {told.seeds} runs arrive, in {spent[arm]:.0f} CPU seconds")
+    if len(told.arms) == len(ARMS) and all(arrived.values()):
+        print(f"arrivals a CPU second, window over all steps: {shown(faster(arrived, spent, told.seeds))} seeds")
 
 
-def times(logs: NDArray[np.float64]) -> Estimate:
-    """The geometric mean with its 95% t interval over seeds."""
-    low, high = stats.t.interval(0.95, len(logs) - 1, logs.mean(), stats.sem(logs))
-    value, low, high = np.exp([logs.mean(), low, high]).tolist()
-    return Estimate(value=value, low=low, high=high, n=len(logs), method="geometric mean, t over seeds")
+def faster(arrived: dict[str, int], spent: dict[str, float], seeds: int) -> Estimate:
+    """The ratio of two rates, which is that of mean times to arrival where these are exponential."""
+    (few, long), (many, short) = ((arrived[arm], spent[arm]) for arm in ("all steps", "window"))
+    low, high = confint_poisson_2indep(many, short, few, long, compare="ratio", method="score")
+    value = many / short / (few / long)
+    return Estimate(value=value, low=float(low), high=float(high), n=seeds, method="ratio of rates, score")
 
 
 if __name__ == "__main__":

@@ -105,7 +105,7 @@ def main() -> None:
     parser.add_argument("--lr", type=float, default=1e-3)
     parser.add_argument("--gain", type=float, default=0.04, help="of the reward, 0 to 1, that both have to reach")
     parser.add_argument("--arms", nargs="+", default=list(ARMS), choices=list(ARMS))
-    parser.add_argument("--timings", type=int, default=1)
+    parser.add_argument("--timings", type=int, default=3)
     told = parser.parse_args()
     told.out.mkdir(parents=True, exist_ok=True)
     seconds = seconds_a_step(told.out, told)

@@ -126,9 +126,12 @@ def test_a_state_of_another_run_and_a_damaged_one_are_refused(tmp_path: Path) ->
         fit(model, objective(model), settings("adamw", 5), tmp_path / "s.pt", "toy", "toy")
 
 
-def test_a_loss_that_is_not_a_number_stops_the_run(tmp_path: Path) -> None:
+def test_a_loss_that_is_not_a_number_stops_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before processes compare their weights: those that are no numbers differ from themselves."""
+    compared: list[int] = []
+    monkeypatch.setattr(launch, "check_same", lambda _, step: compared.append(step))
     model = toy()
-    with pytest.raises(FloatingPointError, match="step 0"):
+    with pytest.raises(FloatingPointError, match="the loss of step 0"):
         fit(
             model,
             lambda step: (model(torch.full((2, 6), torch.nan)).sum(), {}),
@@ -138,6 +141,7 @@ def test_a_loss_that_is_not_a_number_stops_the_run(tmp_path: Path) -> None:
             "x",
         )
     assert not (tmp_path / "s.pt").exists()
+    assert not compared
 
 
 def test_a_gradient_that_is_not_finite_is_not_saved(tmp_path: Path) -> None:
@@ -155,23 +159,6 @@ def test_a_gradient_that_is_not_finite_is_not_saved(tmp_path: Path) -> None:
         saved = torch.load(tmp_path / "s.pt", weights_only=True)
         assert saved["step"] == 3
         assert all(value.isfinite().all() for value in saved["model"].values())
-
-
-def test_processes_whose_weights_are_gone_are_told_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Weights that are no numbers differ from themselves, so that they are compared after the loss was."""
-    compared: list[int] = []
-    monkeypatch.setattr(launch, "check_same", lambda _, step: compared.append(step))
-    model = toy()
-    with pytest.raises(FloatingPointError, match="the loss of step 0"):
-        fit(
-            model,
-            lambda _: (model(torch.full((2, 6), torch.nan)).sum(), {}),
-            settings("adamw"),
-            tmp_path / "s",
-            "x",
-            "",
-        )
-    assert not compared
 
 
 def test_muon_alone_is_enough_where_nothing_but_matrices_learns(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ import torch
 
 from models.codec import PatchCodec
 from models.conditions import LONGEST, tokens
-from models.dit import VideoTransformer
+from models.dit import VideoTransformer, attention
 from models.flavours import FLAVOURS, network_shape
 from models.generator import Generator, SamplerSettings
 from models.pretrain import fit_codec, training_clip
@@ -51,6 +51,22 @@ def test_attention_is_joint_over_space_and_time(network: VideoTransformer) -> No
     moved = (network(x, t, words) - before).abs().amax(dim=(0, 2))
     assert moved[0] > 1e-5  # the top left of the first frames knows
     assert (moved > 1e-6).all()
+
+
+@pytest.mark.parametrize(("dtype", "close"), [(torch.float32, 1e-5), (torch.bfloat16, 2e-2)])
+def test_attention_and_its_gradient_in_either_precision_are_those_of_float64(dtype: torch.dtype, close: float) -> None:
+    g = torch.Generator().manual_seed(3)
+    drawn = [torch.randn(2, 4, 48, 32, generator=g) for _ in range(4)]
+
+    def answers(wide: torch.dtype) -> list[torch.Tensor]:
+        q, k, v = (one.to(dtype).to(wide).requires_grad_() for one in drawn[:3])
+        with torch.autocast("cpu", dtype, enabled=wide == torch.bfloat16):
+            out = attention(q, k, v)
+        assert out.dtype == wide
+        return [out, *torch.autograd.grad(out, (q, k, v), drawn[3].to(wide))]
+
+    for told, truth in zip(answers(dtype), answers(torch.float64), strict=True):
+        assert (told.double() - truth).norm() < close * truth.norm()
 
 
 @torch.no_grad()

@@ -44,11 +44,13 @@ LEARNERS: dict[str, Algorithm] = {
     "grpo, progressive": grpo(place="progressive", stay=3),
     "grpo, guard": Grpo(GrpoSettings(clip=0.5, guard=True, window=WindowSettings(last=3))),
     "nft": Nft(NftSettings(rise=0.05)),
+    "nft, anchored": Nft(NftSettings(rise=0.05, anchor=0.05)),
     "awm": Awm(AwmSettings()),
     "rwr": Rwr(RwrSettings()),
     "raft": Sft(SftSettings()),
     "dpo": OnlineDpo(OnlineDpoSettings(beta=2.0, renew=10)),
 }
+IMITATING = {"nft", "nft, anchored", "rwr"}  # they match samples that are all alike
 
 
 @pytest.mark.parametrize("name", LEARNERS)
@@ -60,7 +62,7 @@ def test_every_algorithm_approaches_the_policy_of_the_highest_reward(name: str, 
     assert (mean - torch.tensor(TARGET)).norm() < 0.25  # from 1.0
 
 
-@pytest.mark.parametrize("name", sorted(LEARNERS.keys() - {"nft", "rwr"}))  # those two match samples that are all alike
+@pytest.mark.parametrize("name", sorted(LEARNERS.keys() - IMITATING))
 def test_tied_groups_teach_nothing(name: str) -> None:
     objective = online(LEARNERS[name], lambda prompts, clips: np.ones(len(clips)), ROLLOUTS)
     loss, watched = objective(0)
@@ -262,20 +264,21 @@ def test_pairs_are_of_the_best_and_the_worst_and_a_tied_group_has_none() -> None
 
 
 def test_nft_at_the_old_policy_pulls_toward_good_samples_and_away_from_bad_ones() -> None:
-    """At v = v_old both branches are the old guess, so the gradient is (2 r - 1) times the good branch's."""
+    """At v = v_old all branches are the old guess: the gradient is (2 r - 1 + anchor) times the good branch's."""
     g = torch.Generator().manual_seed(0)
     x0, eps, old = (torch.randn(3, 4, generator=g) for _ in range(3))
     noised = Noised(x0, torch.tensor([0.2, 0.5, 0.9]), eps, torch.zeros(3, 1))
 
-    def gradient(good: list[float]) -> torch.Tensor:
+    def gradient(good: list[float], anchor: float = 0.0) -> torch.Tensor:
         v = old.clone().requires_grad_()
-        nft_loss(noised, v, old, torch.tensor(good), 0.7).sum().backward()
+        nft_loss(noised, v, old, torch.tensor(good), 0.7, anchor).sum().backward()
         assert v.grad is not None
         return v.grad
 
     toward = gradient([1.0, 1.0, 1.0])
     assert toward.abs().min() > 0
     torch.testing.assert_close(gradient([0.0, 0.5, 0.75]), toward * torch.tensor([-1.0, 0.0, 0.5])[:, None])
+    torch.testing.assert_close(gradient([0.0, 0.5, 0.75], 0.2), toward * torch.tensor([-0.8, 0.2, 0.7])[:, None])
 
 
 def test_a_progressive_window_moves_on_and_back() -> None:

@@ -59,28 +59,24 @@ def _fitted(schema: type[S], tables: Tables) -> S:
 
 
 def _defaults(schema: type[Settings]) -> Tables:
-    """The tables that have a default of their own, so that naming one key of a table keeps the others.
+    """The tables that have a default of their own, so that naming one key of a table keeps the others."""
+    return _tables(schema, {name: field.default for name, field in schema.model_fields.items()})
 
-    Not those that may be of several kinds, at any depth: another kind knows other keys.
-    """
+
+def _tables(schema: type[Settings], values: dict[str, Any]) -> Tables:
+    """Those of `values` that are tables. Not those that may be of several kinds, at any depth: another kind knows other
+    keys."""
     return {
-        name: _told(field.default)
-        for name, field in schema.model_fields.items()
-        if isinstance(field.default, Settings) and field.annotation is type(field.default)
+        name: _told(value)
+        for name, value in values.items()
+        if isinstance(value, Settings) and schema.model_fields[name].annotation is type(value)
     }
 
 
 def _told(settings: Settings) -> Tables:
-    """What `settings` says itself, but for tables that may be of several kinds."""
-    plain = settings.model_dump(mode="json")
-    for name, field in type(settings).model_fields.items():
-        value = getattr(settings, name)
-        if isinstance(value, Settings):
-            if field.annotation is type(value):
-                plain[name] = _told(value)
-            else:
-                del plain[name]
-    return plain
+    values = {name: getattr(settings, name) for name in type(settings).model_fields}
+    plain = settings.model_dump(mode="json", exclude={name for name in values if isinstance(values[name], Settings)})
+    return plain | _tables(type(settings), values)
 
 
 def _over(tables: Tables, new: Tables) -> Tables:

@@ -1,5 +1,6 @@
 """A reward behind a real HTTP server: batches, a full queue, a slow, a dead and a lying one."""
 
+import asyncio
 import json
 import socket
 import subprocess
@@ -25,7 +26,7 @@ from rewards.configured import Remote, ServeSettings
 from rewards.pixels import PixelReward
 from rewards.remote import RemoteReward
 from rewards.reward import Answer, Scored, Unit
-from rewards.serve import Service
+from rewards.serve import Service, _Job
 from rewards.wire import packed
 
 COLUMNS = {"brightness": Unit.GREY}
@@ -110,6 +111,29 @@ def test_a_full_queue_turns_requests_away_and_they_come_back_when_it_says() -> N
             patient = list(pool.map(lambda _: remote(url, tries=6).score(answers(9))[0], range(4)))
         assert [one.value.tolist() for one in patient] == [[9.0]] * 4
         assert remote(url).score(answers(*range(1, 6)))[0].known.all()  # larger than the queue, which was empty
+
+
+@pytest.mark.parametrize("turns", range(8))
+def test_a_server_that_is_stopped_while_requests_arrive_ends(turns: int) -> None:
+    """Whatever the turn of the event loop at which it is stopped."""
+
+    async def serve() -> None:
+        service = Service((Brightness(),), ServeSettings(batch=8, fill=0.05))
+        app = service.app()
+        async with app.router.lifespan_context(app):
+            await asyncio.sleep(0)
+            for _ in range(3):
+                service._queue.put_nowait(_Job(answers(9), asyncio.get_running_loop().create_future()))
+            for _ in range(turns):
+                await asyncio.sleep(0)
+
+    async def stopped() -> bool:
+        serving = asyncio.create_task(serve())
+        ended, _ = await asyncio.wait([serving], timeout=2.0)
+        serving.cancel()
+        return bool(ended)
+
+    assert asyncio.run(stopped())
 
 
 def test_a_slow_and_a_dead_server_give_reasons_and_not_numbers() -> None:

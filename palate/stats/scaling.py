@@ -45,8 +45,11 @@ class LossLaw:
 
     @property
     def scales(self) -> tuple[float, float]:
-        """(N_c, D_c), where a term alone is a loss of one."""
-        return self.A ** (1 / self.alpha), self.B ** (1 / self.beta)
+        """(N_c, D_c), where a term alone is a loss of one; the largest float where a term above one does not fall."""
+        with np.errstate(divide="ignore", over="ignore"):
+            powers = [np.float64(c) ** (1 / np.float64(e)) for c, e in ((self.A, self.alpha), (self.B, self.beta))]
+        size, tokens = map(float, np.nan_to_num(powers))
+        return size, tokens
 
     def loss(self, N: ArrayLike, D: ArrayLike) -> Floats:
         return self.E + self.A * np.asarray(N, float) ** -self.alpha + self.B * np.asarray(D, float) ** -self.beta

@@ -72,7 +72,8 @@ class Service:
         job = _Job(answers, asyncio.get_running_loop().create_future())
         self._queue.put_nowait(job)
         try:
-            columns = await asyncio.wait_for(job.done, self.settings.timeout)
+            async with asyncio.timeout(self.settings.timeout):
+                columns = await job.done
         except TimeoutError:
             return JSONResponse({"error": f"not scored in {self.settings.timeout:g} s"}, 504)
         except RuntimeError as error:

@@ -62,7 +62,7 @@ class Noised:
 
     @cached_property
     def x_t(self) -> State:
-        return torch.lerp(self.x0, self.eps, _like(self.t, self.x0))
+        return torch.lerp(self.x0, self.eps, like(self.t, self.x0))
 
     def velocity(self, policy: Policy, network: nn.Module) -> State:
         return policy.velocity(network, self.x_t, self.t, self.conditions)
@@ -72,7 +72,7 @@ class Noised:
         return mean_square(velocity - (self.eps - self.x0))
 
     def x0_of(self, velocity: State) -> State:
-        return self.x_t - _like(self.t, velocity) * velocity
+        return self.x_t - like(self.t, velocity) * velocity
 
 
 def mean_square(values: State) -> Tensor:
@@ -80,7 +80,8 @@ def mean_square(values: State) -> Tensor:
     return values.float().square().flatten(1).mean(dim=1)
 
 
-def _like(t: flow.Times, x: State) -> Tensor:
+def like(t: flow.Times, x: State) -> Tensor:
+    """One number for each of the batch, over all dims of x."""
     return t.view(-1, *[1] * (x.ndim - 1))
 
 
@@ -139,6 +140,12 @@ class Update:
         noised = Noised(rollout.latents[at], t.to(at.device), eps.to(at.device), conditions)
         return self.moved_from_start(noised, noised.velocity(self.policy, self.learner.network))
 
+    def choices(self, count: int) -> Rows:
+        """A random one of `count`, anew for each of `samples`."""
+        chances = [generator_of(self.seed, self.step, place, 3) for place in self.rollout.places[self.prompts].tolist()]
+        drawn = [torch.randint(count, (self.rollout.group,), generator=chance) for chance in chances]
+        return torch.cat(drawn).to(self.prompts.device)
+
     def of_samples(self, each: Groups) -> Tensor:
         """The rows of this update of a number for each sample of the round, (samples,)."""
         return each[self.rollout.places[self.prompts]].flatten()
@@ -166,6 +173,11 @@ class Algorithm(Protocol):
         ...
 
     @property
+    def critic(self) -> float | None:
+        """How many times as fast as the policy it learns what states are worth; None: not at all."""
+        ...
+
+    @property
     def window(self) -> WindowSettings | None:
         """The random steps it learns from, where it does."""
         ...
@@ -183,7 +195,10 @@ class Algorithm(Protocol):
 
 @dataclass
 class Online:
-    """The objective for the one training loop (models/fit.py). `ask` gives prompts from how many and a seed."""
+    """The objective for the one training loop (models/fit.py). `ask` gives prompts from how many and a seed.
+
+    A round is drawn once and learned from `passes` times, in `updates` optimiser steps each.
+    """
 
     algorithm: Algorithm
     policy: Policy
@@ -194,14 +209,16 @@ class Online:
     updates: int
     seed: int
     times: TimesSettings = field(default_factory=TimesSettings)
+    passes: int = 1
     _round: Rollout | None = field(default=None, init=False)
 
     def __call__(self, step: int) -> tuple[Tensor, Metrics]:
-        number, inner = divmod(step, self.updates)
+        number, inner = divmod(step, self.passes * self.updates)
         if inner == 0:
             self._round = self.draw(number)
         assert self._round is not None, "a run begins, and goes on, at the beginning of a round"
-        prompts = torch.arange(len(self._round.places), device=self._round.latents.device).chunk(self.updates)[inner]
+        rows = torch.arange(len(self._round.places), device=self._round.latents.device)
+        prompts = rows.chunk(self.updates)[inner % self.updates]
         told = (step, inner == 0, self.seed, self.rollouts.shift, self.times)
         update = Update(self.policy, self.learner, self._round, prompts, *told)
         loss, watched = self.algorithm.loss(update)

@@ -12,9 +12,10 @@ from alignment.algorithms.nft import Nft, NftSettings
 from alignment.algorithms.online_dpo import OnlineDpo, OnlineDpoSettings
 from alignment.algorithms.rwr import Rwr, RwrSettings
 from alignment.algorithms.sft import Sft, SftSettings
+from alignment.algorithms.value import Value, ValueSettings
 from alignment.lookout import LookSettings
 from alignment.online import Algorithm, TimesSettings
-from alignment.rollout import RolloutSettings
+from alignment.rollout import RolloutSettings, WindowSettings
 from alignment.student import GeneratorSettings, ShapesSettings
 from alignment.task import MeasuredSettings, RewardSettings
 from alignment.verifier import VerifierSettings
@@ -24,9 +25,11 @@ from palate.config import Settings
 
 
 class OnlineRecipe(Settings):
-    """What every online command is told. A round is one rollout and `updates` optimiser steps on it.
+    """What every online command is told. A round is one rollout, learned from in `updates` optimiser steps.
 
     Attributes:
+        passes: how often a round is learned from, each time in `updates` steps; algorithms on the forward process noise
+            its samples afresh each time (DiffusionNFT's repository learns from every sample at all ten times).
         prompts: a text file, a prompt a line; by default the shapes world's own captions.
         trackers: accelerate's names of what metrics and samples go to, beside the run's folder.
         show_every: optimiser steps between looks at four prompts, the same ones from the same noise, of the steps that
@@ -36,6 +39,7 @@ class OnlineRecipe(Settings):
     seed: int = Field(default=0, ge=0)
     device: str = "auto"
     updates: int = Field(default=1, ge=1)
+    passes: int = Field(default=1, ge=1)
     generator: GeneratorSettings = ShapesSettings()
     prompts: str = ""
     rollout: RolloutSettings = RolloutSettings()
@@ -47,6 +51,11 @@ class OnlineRecipe(Settings):
     shards: ClassVar[bool] = True
     fit: FitSettings = FitSettings(steps=200, lr=1e-4, warmup=5, cooldown=0.1, ema=0.9, save_every=10, watch_every=1)
 
+    @property
+    def round_steps(self) -> int:
+        """Optimiser steps of a round."""
+        return self.updates * self.passes
+
     @model_validator(mode="after")
     def _whole_rounds(self) -> "OnlineRecipe":
         if self.rollout.prompts % (self.updates * world()):
@@ -54,9 +63,10 @@ class OnlineRecipe(Settings):
                 f"rollout.prompts ({self.rollout.prompts}) must be a multiple of updates ({self.updates}) times the "
                 f"processes ({world()}): every update takes as many prompts on each"
             )
-        if self.fit.save_every % self.updates or self.fit.steps % self.updates:
+        if self.fit.save_every % self.round_steps or self.fit.steps % self.round_steps:
             raise ValueError(
-                f"fit.steps and fit.save_every must be multiples of updates ({self.updates}): rounds are saved whole"
+                f"fit.steps and fit.save_every must be multiples of updates ({self.updates}) times passes "
+                f"({self.passes}): rounds are saved whole"
             )
         seen = [one for one in (self.reward, self.looks.gold) if isinstance(one, MeasuredSettings)]
         if self.looks.every and any(one.per_prompt for one in seen):
@@ -82,13 +92,28 @@ class GrpoRecipe(OnlineRecipe):
 
     @model_validator(mode="after")
     def _window_fits(self) -> "GrpoRecipe":
-        window, steps = self.grpo.window, self.rollout.steps
-        if window.last + window.width > steps - 1:
-            raise ValueError(
-                f"a window of {window.width} from step {window.last} does not fit in {steps} denoise steps, "
-                "of which the last is never random"
-            )
+        _refuse_too_wide(self.grpo.window, self.rollout.steps)
         return self
+
+
+class ValueRecipe(OnlineRecipe):
+    shards = False
+    value: ValueSettings = ValueSettings()
+
+    @model_validator(mode="after")
+    def _window_fits(self) -> "ValueRecipe":
+        _refuse_too_wide(self.value.window, self.rollout.steps)
+        if self.value.window.first == 0:
+            raise ValueError("value.window.first must be 1 or more: step 0 begins in pure noise, which has no guidance")
+        return self
+
+
+def _refuse_too_wide(window: WindowSettings, steps: int) -> None:
+    if window.last + window.width > steps - 1:
+        raise ValueError(
+            f"a window of {window.width} from step {window.last} does not fit in {steps} denoise steps, "
+            "of which the last is never random"
+        )
 
 
 class NftRecipe(OnlineRecipe):
@@ -131,6 +156,7 @@ class Kind:
 ALGORITHMS: dict[str, Kind] = {
     "grpo": Kind("Flow-GRPO", GrpoRecipe, lambda told: Grpo(told.grpo)),
     "nft": Kind("DiffusionNFT", NftRecipe, lambda told: Nft(told.nft)),
+    "value": Kind("value-guided matching", ValueRecipe, lambda told: Value(told.value)),
     "awm": Kind("advantage-weighted matching", AwmRecipe, lambda told: Awm(told.awm)),
     "rwr": Kind("Flow-RWR", RwrRecipe, lambda told: Rwr(told.rwr)),
     "sft": Kind("RAFT", SftRecipe, lambda told: Sft(told.sft)),

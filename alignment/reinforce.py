@@ -7,12 +7,14 @@ from typing import Any
 
 import torch
 
+from alignment.critic import Critic
 from alignment.gallery import LOOKED, drawn, gallery_of
 from alignment.lookout import LOOK, HackedError, Lookout
 from alignment.online import Online
 from alignment.plan import Plan, bytes_for_backward
 from alignment.policy import InBatches, Learner, trained
 from alignment.recipe import ALGORITHMS, OnlineRecipe
+from alignment.rollout import generator_of
 from alignment.runs import ALARMED, ended
 from alignment.student import Student, Written, student_of
 from alignment.task import Task
@@ -43,9 +45,11 @@ class Setup:
         student = student_of(recipe.generator, weights, recipe.device)
         task = Task.of(recipe.reward, recipe.prompts, student.fps)
         algorithm = ALGORITHMS[kind].algorithm(recipe)
-        learner = Learner(student.network, algorithm.reference or recipe.times.hold > 0, algorithm.behaviour)
+        state = student.policy.noise(1, generator_of(0)).shape[1:]
+        critic = Critic(student.network, state) if algorithm.critic else None
+        learner = Learner(student.network, algorithm.reference or recipe.times.hold > 0, algorithm.behaviour, critic)
         policy = InBatches(student.policy, recipe.rollout.batch, student.precision)
-        told = (recipe.rollout, recipe.updates, recipe.seed, recipe.times)
+        told = (recipe.rollout, recipe.updates, recipe.seed, recipe.times, recipe.passes)
         objective = Online(algorithm, policy, learner, task.ask, task.reward, *told)
         identity = content_hash([kind, recipe.model_dump(mode="json"), student.checkpoint, task.text])
         return cls(kind, recipe, student, learner, objective, identity)
@@ -60,20 +64,24 @@ class Setup:
         if algorithm.window and algorithm.window.branch:
             drawn -= (samples - rollout.prompts) * (algorithm.window.first + algorithm.window.last + 2) / 2
         rows = algorithm.trained_rows(rollout)
+        at_once = min(rows // told.updates, rollout.batch or rows)
         copies = algorithm.reference + algorithm.behaviour
         held = 4 * rollout.prompts if told.times.hold else 0
+        critics = int(algorithm.critic is not None)  # goes backward to the state and to its own weights
+        learning = rows * (3 + copies + 5 * critics + (rows // told.updates > at_once)) + held
         stored = sum(part is not None for part in (self.learner.reference, self.learner.behaviour))
-        kept = 4 * learned * (4 + stored + (told.fit.ema > 0))  # weights, gradients, Adam's two, copies, average
-        at_once = min(rows // told.updates, rollout.batch or rows)
+        backward = bytes_for_backward(self.objective.policy, self.learner.network, *self.objective.ask(1, 0))
+        of_each = 4 + (told.fit.ema > 0)  # weights, gradients, Adam's two, average
+        kept = 4 * learned * (of_each * (1 + critics) + stored)
         return Plan(
             learned,
             sum(p.numel() for p in frozen),
             samples / told.updates,
-            drawn + rows * (3 + copies + (rows // told.updates > at_once)) + held,
-            told.fit.steps // told.updates,
-            sum(p.numel() * p.element_size() for p in frozen)
+            drawn + told.passes * learning,
+            told.fit.steps // told.round_steps,
+            sum(p.numel() * p.element_size() for p in frozen) * (1 + critics)
             + kept
-            + at_once * bytes_for_backward(self.objective.policy, self.learner.network, *self.objective.ask(1, 0)),
+            + at_once * (1 + critics) * backward,
         )
 
     def run(self, folder: Path) -> Written:
@@ -92,6 +100,7 @@ class Setup:
         told, prompts = self.recipe, self.objective.ask(SHOWN, LOOKED)
         draw = drawn(self.objective.policy, self.learner.network, prompts, told.rollout, told.seed)
         gallery = gallery_of(draw, prompts, told.show_every, told.fit.steps - 1, self.student.fps, folder, trackers)
+        pace = self.objective.algorithm.critic
         journal, lookout = Journal(folder / JOURNAL), self._lookout(folder)
 
         def watch(progress: Progress) -> None:
@@ -109,6 +118,7 @@ class Setup:
                 self.identity,
                 f"align {self.kind}",
                 watch,
+                {"critic": pace} if pace else {},
             )
         finally:
             trackers.close()

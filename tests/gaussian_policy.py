@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from alignment.critic import Critic
 from alignment.online import Algorithm, Online
 from alignment.policy import Learner, Policy
 from alignment.rollout import RolloutSettings
@@ -59,10 +60,13 @@ def online(
     rollouts: RolloutSettings,
     updates: int = 1,
     policy: Policy | None = None,
+    passes: int = 1,
 ) -> Online:
-    learner = Learner(Gaussian(), algorithm.reference, algorithm.behaviour)
+    network = Gaussian()
+    critic = Critic(network, torch.Size([2])) if algorithm.critic else None
+    learner = Learner(network, algorithm.reference, algorithm.behaviour, critic)
     ask: Callable[[int, int], list[str]] = lambda count, seed: ["any"] * count  # noqa: E731
-    return Online(algorithm, policy or GaussianPolicy(), learner, ask, reward, rollouts, updates, 0)
+    return Online(algorithm, policy or GaussianPolicy(), learner, ask, reward, rollouts, updates, 0, passes=passes)
 
 
 def near(target: Sequence[float]) -> Reward:

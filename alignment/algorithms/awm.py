@@ -34,6 +34,7 @@ class Awm:
     """Satisfies alignment.online.Algorithm."""
 
     behaviour = True
+    critic = None
     window = None
 
     def __init__(self, settings: AwmSettings) -> None:

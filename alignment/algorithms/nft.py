@@ -61,6 +61,7 @@ class Nft:
     """Satisfies alignment.online.Algorithm."""
 
     behaviour = True
+    critic = None
     window = None
 
     def __init__(self, settings: NftSettings) -> None:

@@ -44,6 +44,7 @@ class OnlineDpo:
 
     reference = True
     behaviour = False
+    critic = None
     window = None
 
     def __init__(self, settings: OnlineDpoSettings) -> None:

@@ -39,6 +39,7 @@ class Rwr:
 
     reference = False
     behaviour = False
+    critic = None
     window = None
 
     def __init__(self, settings: RwrSettings) -> None:

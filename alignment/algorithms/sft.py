@@ -37,6 +37,7 @@ class Sft:
 
     reference = False
     behaviour = False
+    critic = None
     window = None
 
     def __init__(self, settings: SftSettings) -> None:

@@ -81,7 +81,7 @@ def learn(system: str, seed: int, evaluations: int, out: Path, store: str, rewar
     settings = load(ALGORITHMS[kind].recipe, recipe, ("device=cpu",))
     rounds = round(evaluations / Setup.of(kind, settings, SHIPPED).plan().evaluations_a_round)
     told = (asked_anew(out), *paid(reward)) if reward and system.endswith(LEARNED) else ()
-    palate("align", kind, "--recipe", str(recipe), *where, f"fit.steps={rounds * settings.updates}", *told)
+    palate("align", kind, "--recipe", str(recipe), *where, f"fit.steps={rounds * settings.round_steps}", *told)
     return checkpoint
 
 

@@ -45,8 +45,7 @@ class Setup:
         student = student_of(recipe.generator, weights, recipe.device)
         task = Task.of(recipe.reward, recipe.prompts, student.fps)
         algorithm = ALGORITHMS[kind].algorithm(recipe)
-        state = student.policy.noise(1, generator_of(0)).shape[1:]
-        critic = Critic(student.network, state) if algorithm.critic else None
+        critic = _critic(student, task) if algorithm.critic else None
         learner = Learner(student.network, algorithm.reference or recipe.times.hold > 0, algorithm.behaviour, critic)
         policy = InBatches(student.policy, recipe.rollout.batch, student.precision)
         told = (recipe.rollout, recipe.updates, recipe.seed, recipe.times, recipe.passes)
@@ -146,6 +145,12 @@ class Setup:
             self.recipe.seed,
             folder,
         )
+
+
+def _critic(student: Student, task: Task) -> Critic:
+    """Asks one prompt, of which a pipeline learns what its states are like."""
+    student.policy.conditions(task.ask(1, 0))
+    return Critic(student.network, student.policy.noise(1, generator_of(0)).shape[1:])
 
 
 def reinforce(store: Store, setup: Setup, folder: Path) -> Written:

@@ -1,7 +1,7 @@
 """Value-guided matching: a learned value of noisy states says where to go (VGG-Flow, Liu et al., arXiv:2512.05116).
 
-q(x_t) is the chance that the clip which x_t becomes is better than its group's mean. For the policy of highest reward
-near the present one, the guided prediction is Doob's transform of it, as in classifier guidance:
+q(x_t) is the chance that the clip which x_t becomes is better than its group's mean. The policy of highest reward near
+the start predicts what the start does, moved along the gradient of log q (Doob's transform, as in classifier guidance):
 
     x0* = x0_start + strength t^2 / (1 - t) grad log q(x_t),   L = mean |x0_hat - x0*|^2 / 2 - mean log-likelihood of q
 
@@ -10,9 +10,11 @@ beside the path). One reward teaches q about all of a trajectory, and its gradie
 x_t, where a policy gradient has one number for a sample. The two share no weights: q is a copy of the network whose
 predictions of x0 are weighed to one number, so any generator has one.
 
-Departures. (1) The paper's rewards have gradients; ours are numbers, so q is fitted to what was seen, by logistic
-regression. (2) The value only learns for the first `lead` optimiser steps. (3) x0* holds the present prediction and not
-the start's: `times.hold` does that, below its split.
+Departures. The paper's rewards have gradients; ours are numbers, so q is fitted to what was seen, by logistic
+regression. The value alone learns for the first `lead` optimiser steps.
+
+`unfollowed` is |x0_hat - x0*|^2 over |x0_start - x0*|^2: above 1 the policy moves more at random than along the
+gradient, and wants a smaller `fit.lr` with a larger `pace`.
 """
 
 from collections.abc import Sequence
@@ -34,11 +36,8 @@ Each = Float[Tensor, " batch"]
 
 
 class ValueSettings(Settings):
-    """`window` is which steps' states are learned from, and `strength` of guidance 1 the transform itself.
-
-    `pace` is how many times as fast as the policy the value learns: a policy that follows each of a critic's mistakes
-    loses what it knew (at an equal pace a run fell from 54% to 14% of right clips in 10 rounds).
-    """
+    """`window` is which steps' states are learned from, `strength` 1 the transform itself, and `pace` how many times as
+    fast as the policy the value learns."""
 
     advantage: AdvantageSettings = AdvantageSettings()
     window: WindowSettings = WindowSettings(level=0.3, width=4, first=1, last=1, branch=False)
@@ -83,10 +82,8 @@ class Value:
         logit = learner.critic(update.policy, x.requires_grad_(True), t, conditions)
         move = guidance(logit, x, t, told.strength)
         unlikely = F.binary_cross_entropy_with_logits(logit, better)
-        watched["value_loss"], watched["value_accuracy"] = (
-            unlikely.detach(),
-            ((logit > 0) == (better > 0)).float().mean(),
-        )
+        watched["value_loss"] = unlikely.detach()
+        watched["value_accuracy"] = ((logit > 0) == (better > 0)).float().mean()
         watched["guidance"] = mean_square(move).mean().sqrt()
         if update.step < told.lead:
             return unlikely, watched

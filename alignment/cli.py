@@ -206,7 +206,6 @@ def generators(as_json: bool) -> None:
 
 for _kind, _about in {
     "grpo": "Flow-GRPO: policy gradients on random denoise steps, against a reward.",
-    "value": "Value-guided matching: a learned value of noisy states says where to go, against a reward.",
     "nft": "DiffusionNFT: good samples apart from bad ones on the forward process, against a reward.",
     "awm": "Advantage-weighted matching, against a reward.",
     "rwr": "Flow-RWR: matching own samples by their reward.",

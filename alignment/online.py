@@ -62,7 +62,7 @@ class Noised:
 
     @cached_property
     def x_t(self) -> State:
-        return torch.lerp(self.x0, self.eps, like(self.t, self.x0))
+        return torch.lerp(self.x0, self.eps, _like(self.t, self.x0))
 
     def velocity(self, policy: Policy, network: nn.Module) -> State:
         return policy.velocity(network, self.x_t, self.t, self.conditions)
@@ -72,7 +72,7 @@ class Noised:
         return mean_square(velocity - (self.eps - self.x0))
 
     def x0_of(self, velocity: State) -> State:
-        return self.x_t - like(self.t, velocity) * velocity
+        return self.x_t - _like(self.t, velocity) * velocity
 
 
 def mean_square(values: State) -> Tensor:
@@ -80,8 +80,7 @@ def mean_square(values: State) -> Tensor:
     return values.float().square().flatten(1).mean(dim=1)
 
 
-def like(t: flow.Times, x: State) -> Tensor:
-    """One number for each of the batch, over all dims of x."""
+def _like(t: flow.Times, x: State) -> Tensor:
     return t.view(-1, *[1] * (x.ndim - 1))
 
 
@@ -140,12 +139,6 @@ class Update:
         noised = Noised(rollout.latents[at], t.to(at.device), eps.to(at.device), conditions)
         return self.moved_from_start(noised, noised.velocity(self.policy, self.learner.network))
 
-    def choices(self, count: int) -> Rows:
-        """A random one of `count`, anew for each of `samples`."""
-        chances = [generator_of(self.seed, self.step, place, 3) for place in self.rollout.places[self.prompts].tolist()]
-        drawn = [torch.randint(count, (self.rollout.group,), generator=chance) for chance in chances]
-        return torch.cat(drawn).to(self.prompts.device)
-
     def of_samples(self, each: Groups) -> Tensor:
         """The rows of this update of a number for each sample of the round, (samples,)."""
         return each[self.rollout.places[self.prompts]].flatten()
@@ -170,11 +163,6 @@ class Algorithm(Protocol):
     @property
     def behaviour(self) -> bool:
         """Whether it needs a copy of an earlier policy, which then draws the samples."""
-        ...
-
-    @property
-    def critic(self) -> float | None:
-        """How many times as fast as the policy it learns what states are worth; None: not at all."""
         ...
 
     @property

@@ -108,17 +108,13 @@ class Kept(nn.Module):
 class Learner(nn.Module):
     """The network that learns, and weights it had: where it started (`reference`), when it drew (`behaviour`).
 
-    `critic` learns beside it (alignment/critic.py). Together they are one module, so that the training loop saves and
-    restores all that a run depends on. With adapters (models/adapters.py) the earlier weights are adapters too, so that
-    a reference costs next to nothing.
+    Together they are one module, so that the training loop saves and restores all that a run depends on. With adapters
+    (models/adapters.py) the earlier weights are adapters too, so that a reference costs next to nothing.
     """
 
-    def __init__(
-        self, network: nn.Module, reference: bool = False, behaviour: bool = False, critic: nn.Module | None = None
-    ) -> None:
+    def __init__(self, network: nn.Module, reference: bool = False, behaviour: bool = False) -> None:
         super().__init__()
         self.network = network
-        self.critic = critic
         self.reference = Kept(network) if reference else None
         self.behaviour = Kept(network) if behaviour else None
 

@@ -12,10 +12,9 @@ from alignment.algorithms.nft import Nft, NftSettings
 from alignment.algorithms.online_dpo import OnlineDpo, OnlineDpoSettings
 from alignment.algorithms.rwr import Rwr, RwrSettings
 from alignment.algorithms.sft import Sft, SftSettings
-from alignment.algorithms.value import Value, ValueSettings
 from alignment.lookout import LookSettings
 from alignment.online import Algorithm, TimesSettings
-from alignment.rollout import RolloutSettings, WindowSettings
+from alignment.rollout import RolloutSettings
 from alignment.student import GeneratorSettings, ShapesSettings
 from alignment.task import MeasuredSettings, RewardSettings
 from alignment.verifier import VerifierSettings
@@ -92,28 +91,13 @@ class GrpoRecipe(OnlineRecipe):
 
     @model_validator(mode="after")
     def _window_fits(self) -> "GrpoRecipe":
-        _refuse_too_wide(self.grpo.window, self.rollout.steps)
+        window, steps = self.grpo.window, self.rollout.steps
+        if window.last + window.width > steps - 1:
+            raise ValueError(
+                f"a window of {window.width} from step {window.last} does not fit in {steps} denoise steps, "
+                "of which the last is never random"
+            )
         return self
-
-
-class ValueRecipe(OnlineRecipe):
-    shards = False
-    value: ValueSettings = ValueSettings()
-
-    @model_validator(mode="after")
-    def _window_fits(self) -> "ValueRecipe":
-        _refuse_too_wide(self.value.window, self.rollout.steps)
-        if self.value.window.first == 0:
-            raise ValueError("value.window.first must be 1 or more: step 0 begins in pure noise, which has no guidance")
-        return self
-
-
-def _refuse_too_wide(window: WindowSettings, steps: int) -> None:
-    if window.last + window.width > steps - 1:
-        raise ValueError(
-            f"a window of {window.width} from step {window.last} does not fit in {steps} denoise steps, "
-            "of which the last is never random"
-        )
 
 
 class NftRecipe(OnlineRecipe):
@@ -156,7 +140,6 @@ class Kind:
 ALGORITHMS: dict[str, Kind] = {
     "grpo": Kind("Flow-GRPO", GrpoRecipe, lambda told: Grpo(told.grpo)),
     "nft": Kind("DiffusionNFT", NftRecipe, lambda told: Nft(told.nft)),
-    "value": Kind("value-guided matching", ValueRecipe, lambda told: Value(told.value)),
     "awm": Kind("advantage-weighted matching", AwmRecipe, lambda told: Awm(told.awm)),
     "rwr": Kind("Flow-RWR", RwrRecipe, lambda told: Rwr(told.rwr)),
     "sft": Kind("RAFT", SftRecipe, lambda told: Sft(told.sft)),

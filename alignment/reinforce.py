@@ -7,14 +7,12 @@ from typing import Any
 
 import torch
 
-from alignment.critic import Critic
 from alignment.gallery import LOOKED, drawn, gallery_of
 from alignment.lookout import LOOK, HackedError, Lookout
 from alignment.online import Online
 from alignment.plan import Plan, bytes_for_backward
 from alignment.policy import InBatches, Learner, trained
 from alignment.recipe import ALGORITHMS, OnlineRecipe
-from alignment.rollout import generator_of
 from alignment.runs import ALARMED, ended
 from alignment.student import Student, Written, student_of
 from alignment.task import Task
@@ -45,8 +43,7 @@ class Setup:
         student = student_of(recipe.generator, weights, recipe.device)
         task = Task.of(recipe.reward, recipe.prompts, student.fps)
         algorithm = ALGORITHMS[kind].algorithm(recipe)
-        critic = _critic(student, task) if algorithm.critic else None
-        learner = Learner(student.network, algorithm.reference or recipe.times.hold > 0, algorithm.behaviour, critic)
+        learner = Learner(student.network, algorithm.reference or recipe.times.hold > 0, algorithm.behaviour)
         policy = InBatches(student.policy, recipe.rollout.batch, student.precision)
         told = (recipe.rollout, recipe.updates, recipe.seed, recipe.times, recipe.passes)
         objective = Online(algorithm, policy, learner, task.ask, task.reward, *told)
@@ -66,21 +63,18 @@ class Setup:
         at_once = min(rows // told.updates, rollout.batch or rows)
         copies = algorithm.reference + algorithm.behaviour
         held = 4 * rollout.prompts if told.times.hold else 0
-        critics = int(algorithm.critic is not None)  # goes backward to the state and to its own weights
-        learning = rows * (3 + copies + 5 * critics + (rows // told.updates > at_once)) + held
+        learning = rows * (3 + copies + (rows // told.updates > at_once)) + held
         stored = sum(part is not None for part in (self.learner.reference, self.learner.behaviour))
-        backward = bytes_for_backward(self.objective.policy, self.learner.network, *self.objective.ask(1, 0))
-        of_each = 4 + (told.fit.ema > 0)  # weights, gradients, Adam's two, average
-        kept = 4 * learned * (of_each * (1 + critics) + stored)
+        kept = 4 * learned * (4 + stored + (told.fit.ema > 0))  # weights, gradients, Adam's two, copies, average
         return Plan(
             learned,
             sum(p.numel() for p in frozen),
             samples / told.updates,
             drawn + told.passes * learning,
             told.fit.steps // told.round_steps,
-            sum(p.numel() * p.element_size() for p in frozen) * (1 + critics)
+            sum(p.numel() * p.element_size() for p in frozen)
             + kept
-            + at_once * (1 + critics) * backward,
+            + at_once * bytes_for_backward(self.objective.policy, self.learner.network, *self.objective.ask(1, 0)),
         )
 
     def run(self, folder: Path) -> Written:
@@ -99,7 +93,6 @@ class Setup:
         told, prompts = self.recipe, self.objective.ask(SHOWN, LOOKED)
         draw = drawn(self.objective.policy, self.learner.network, prompts, told.rollout, told.seed)
         gallery = gallery_of(draw, prompts, told.show_every, told.fit.steps - 1, self.student.fps, folder, trackers)
-        pace = self.objective.algorithm.critic
         journal, lookout = Journal(folder / JOURNAL), self._lookout(folder)
 
         def watch(progress: Progress) -> None:
@@ -117,7 +110,6 @@ class Setup:
                 self.identity,
                 f"align {self.kind}",
                 watch,
-                {"critic": pace} if pace else {},
             )
         finally:
             trackers.close()
@@ -145,12 +137,6 @@ class Setup:
             self.recipe.seed,
             folder,
         )
-
-
-def _critic(student: Student, task: Task) -> Critic:
-    """Asks one prompt, of which a pipeline learns what its states are like."""
-    student.policy.conditions(task.ask(1, 0))
-    return Critic(student.network, student.policy.noise(1, generator_of(0)).shape[1:])
 
 
 def reinforce(store: Store, setup: Setup, folder: Path) -> Written:

@@ -7,11 +7,10 @@ Under torchrun each process takes a step of its own, gradients are averaged, and
 """
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
-from types import MappingProxyType
 from typing import Literal
 
 import torch
@@ -65,20 +64,19 @@ def fit(
     identity: str,
     label: str,
     watch: Callable[[Progress], None] = lambda _: None,
-    paces: Mapping[str, float] = MappingProxyType({}),
 ) -> nn.Module:
     """Trains `model` in place, leaving its averaged weights in it where `ema` is set; resumes from `state`.
 
     `identity` names everything the run depends on, such as a hash of recipe and data: a state of another identity is
     refused rather than continued. `watch` is told of every `watch_every`th step and the last. Without a `label` there
-    is no progress bar. `paces` are parts of the model that learn that many times as fast as `lr` says.
+    is no progress bar.
 
     Raises CheckpointError for a state of another run, and StoppedError naming the step when the loss or its gradient is
     not a finite number (the last saved state stays good).
     """
     trained = [p for p in model.parameters() if p.requires_grad]
     average = _Average(trained, settings.ema)
-    optimisers = _optimisers(model, settings, paces)
+    optimisers = _optimisers(model, settings)
     start = resume(state, identity, model, average.weights, optimisers)
     quiet = not label or not launch.first_process()
     bar = {"desc": label, "initial": start, "total": settings.steps, "mininterval": 1.0, "disable": quiet}
@@ -133,19 +131,14 @@ def _schedule(step: int, settings: FitSettings) -> float:
     return min(rise, fall, 1.0)
 
 
-def _optimisers(model: nn.Module, settings: FitSettings, paces: Mapping[str, float]) -> Optimisers:
+def _optimisers(model: nn.Module, settings: FitSettings) -> Optimisers:
     """AdamW; with `muon`, the layers' matrices go to Muon instead (embeddings, tables and the head stay)."""
     trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
     matrices = [p for name, p in trained.items() if settings.optimiser == "muon" and p.ndim == 2 and "blocks." in name]
-    own = {name: pace for name in trained for part, pace in paces.items() if name.startswith(f"{part}.")}
-    rest = {name: p for name, p in trained.items() if not any(p is matrix for matrix in matrices)}
-    groups = [
-        {"params": [p for name, p in rest.items() if own.get(name, 1.0) == pace], "lr": pace * settings.lr}
-        for pace in dict.fromkeys(own.get(name, 1.0) for name in rest)
-    ]
+    rest = [p for p in trained.values() if not any(p is matrix for matrix in matrices)]
     chosen: Optimisers = []
-    if groups:
-        chosen.append(torch.optim.AdamW(groups, lr=settings.lr, betas=(0.9, 0.99), weight_decay=settings.weight_decay))
+    if rest:
+        chosen.append(torch.optim.AdamW(rest, lr=settings.lr, betas=(0.9, 0.99), weight_decay=settings.weight_decay))
     if matrices:
         chosen.append(Muon(matrices, lr=settings.muon_lr, weight_decay=settings.weight_decay))
     for optimiser in chosen:

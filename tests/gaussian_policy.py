@@ -6,7 +6,6 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from alignment.critic import Critic
 from alignment.online import Algorithm, Online
 from alignment.policy import Learner, Policy
 from alignment.rollout import RolloutSettings
@@ -62,9 +61,7 @@ def online(
     policy: Policy | None = None,
     passes: int = 1,
 ) -> Online:
-    network = Gaussian()
-    critic = Critic(network, torch.Size([2])) if algorithm.critic else None
-    learner = Learner(network, algorithm.reference, algorithm.behaviour, critic)
+    learner = Learner(Gaussian(), algorithm.reference, algorithm.behaviour)
     ask: Callable[[int, int], list[str]] = lambda count, seed: ["any"] * count  # noqa: E731
     return Online(algorithm, policy or GaussianPolicy(), learner, ask, reward, rollouts, updates, 0, passes=passes)
 

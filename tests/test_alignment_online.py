@@ -21,7 +21,6 @@ from alignment.algorithms.nft import Nft, NftSettings, nft_loss
 from alignment.algorithms.online_dpo import OnlineDpo, OnlineDpoSettings, extremes
 from alignment.algorithms.rwr import Rwr, RwrSettings, rwr_weights
 from alignment.algorithms.sft import Sft, SftSettings, best
-from alignment.algorithms.value import Value, ValueSettings
 from alignment.online import Algorithm, Metrics, Noised, TimesSettings, Update
 from alignment.policy import Learner
 from alignment.rollout import RolloutSettings, WindowSettings
@@ -51,7 +50,6 @@ LEARNERS: dict[str, Algorithm] = {
     "rwr": Rwr(RwrSettings()),
     "raft": Sft(SftSettings()),
     "dpo": OnlineDpo(OnlineDpoSettings(beta=2.0, renew=10)),
-    "value": Value(ValueSettings(lead=10, strength=12.0)),
 }
 IMITATING = {"nft", "nft, anchored", "rwr"}  # they match samples that are all alike
 
@@ -75,7 +73,7 @@ def test_tied_groups_teach_nothing(name: str) -> None:
     assert watched["zero_std_ratio"] == 1
 
 
-@pytest.mark.parametrize("name", sorted(LEARNERS.keys() - {"value"}))  # which does not look at latents
+@pytest.mark.parametrize("name", LEARNERS)
 def test_a_sample_whose_reward_failed_changes_nothing(name: str) -> None:
     """The gradient is the same whatever the failed samples look like."""
 

@@ -18,7 +18,6 @@ import tiny_pipelines  # noqa: E402 (diffusers may be missing)
 import transformers  # noqa: E402
 
 from alignment.cli import align  # noqa: E402
-from alignment.policy import trained  # noqa: E402
 from alignment.recipe import ALGORITHMS  # noqa: E402
 from alignment.reinforce import Setup  # noqa: E402
 from models.adapters import LoraSettings  # noqa: E402
@@ -42,7 +41,6 @@ SIZES = {
 }
 LORA = ("generator.lora.rank=2", "generator.lora.alpha=8")
 WINDOW = ("grpo.window.last=1",)
-VALUE = ("value.window.width=1", "value.lead=0")
 
 
 class Folders(dict[str, Path]):
@@ -115,14 +113,6 @@ def test_samples_are_drawn_in_the_precision_that_weights_have_by_default(
     assert rollout.rewards.isfinite().all()
 
 
-def test_a_value_has_adapters_and_two_weights_of_its_own(weights: dict[str, Path], prompts: str) -> None:
-    learner = setup_of("value", "sd3", weights, prompts, *VALUE).learner
-    assert learner.critic is not None
-    critic = trained(learner.critic)
-    assert len(critic) == len(trained(learner.network)) + 2
-    assert not {p.data_ptr() for p in critic} & {p.data_ptr() for p in learner.network.parameters()}
-
-
 def merge(path: Path, network: Any) -> None:
     """Weights that are as if they had been trained: W + B A, layer by layer."""
     tensors, card = load_checkpoint(path)
@@ -148,7 +138,7 @@ def latents(pipeline: Any, family: str) -> torch.Tensor:
 def test_every_online_algorithm_teaches_a_pipeline(
     kind: str, weights: dict[str, Path], prompts: str, tmp_path: Path
 ) -> None:
-    more = {"grpo": (*WINDOW, "grpo.kl=0.1"), "nft": ("nft.rise=0.5",), "value": VALUE}.get(kind, ())
+    more = {"grpo": (*WINDOW, "grpo.kl=0.1"), "nft": ("nft.rise=0.5",)}.get(kind, ())
     setup = setup_of(kind, "wan", weights, prompts, *more, "fit.lr=1e-2")
     frozen = {name: p.clone() for name, p in setup.student.network.named_parameters() if not p.requires_grad}
     setup.run(tmp_path)

@@ -37,7 +37,7 @@ SMALL = (
     "trackers=[]",
 )
 WINDOW = ("grpo.window.last=1",)
-MORE = {"grpo": (*WINDOW, "grpo.kl=0.1"), "value": ("value.window.width=1", "value.lead=1")}
+MORE = {"grpo": (*WINDOW, "grpo.kl=0.1")}
 
 
 @pytest.mark.parametrize("kind", ALGORITHMS)
@@ -79,7 +79,7 @@ def test_only_the_named_parts_learn(base: Path, tmp_path: Path) -> None:
         Setup.of("rwr", load(recipe, None, (*SMALL, 'generator.learned=["kqv"]')), base)
 
 
-@pytest.mark.parametrize("kind", ["grpo", "nft", "value"])
+@pytest.mark.parametrize("kind", ["grpo", "nft"])
 def test_a_run_killed_with_9_goes_on_bit_for_bit(kind: str, base: Path, tmp_path: Path) -> None:
     told = (*SMALL, *MORE.get(kind, ()), "fit.steps=6")
     whole = Setup.of(kind, load(ALGORITHMS[kind].recipe, None, told), base).run(tmp_path / "whole")
@@ -110,6 +110,7 @@ def test_a_dry_run_says_how_large_the_run_is_and_writes_nothing(base: Path, tmp_
         ("rollout.group=1", "greater than or equal to 2"),
         ("fit.save_every=3", "multiples of updates"),
         ("updates=3", "multiple of updates"),
+        ("passes=3", r"times passes \(3\)"),
         ("grpo.window.first=5", "after its last"),
         ("reward.families=[]", "no families"),
         ("generator=wan", "generator"),

@@ -34,7 +34,6 @@ class Awm:
     """Satisfies alignment.online.Algorithm."""
 
     behaviour = True
-    critic = None
     window = None
 
     def __init__(self, settings: AwmSettings) -> None:

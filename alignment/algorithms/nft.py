@@ -61,7 +61,6 @@ class Nft:
     """Satisfies alignment.online.Algorithm."""
 
     behaviour = True
-    critic = None
     window = None
 
     def __init__(self, settings: NftSettings) -> None:

@@ -44,7 +44,6 @@ class OnlineDpo:
 
     reference = True
     behaviour = False
-    critic = None
     window = None
 
     def __init__(self, settings: OnlineDpoSettings) -> None:

@@ -39,7 +39,6 @@ class Rwr:
 
     reference = False
     behaviour = False
-    critic = None
     window = None
 
     def __init__(self, settings: RwrSettings) -> None:

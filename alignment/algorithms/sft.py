@@ -37,7 +37,6 @@ class Sft:
 
     reference = False
     behaviour = False
-    critic = None
     window = None
 
     def __init__(self, settings: SftSettings) -> None:

@@ -100,6 +100,10 @@ def test_a_dry_run_says_how_large_the_run_is_and_writes_nothing(base: Path, tmp_
     assert plan["parameters"] == parameters
     assert plan["bytes"] > 5 * 4 * parameters
     assert not out.exists()
+    again = CliRunner().invoke(align, [*arguments, "passes=2", "fit.save_every=4"], catch_exceptions=False)
+    twice = json.loads(again.stdout)
+    assert twice["evaluations_a_round"] - plan["evaluations_a_round"] == 2 * 3  # drawn once, learned from again
+    assert (plan["rounds"], twice["rounds"]) == (2, 1)
 
 
 @pytest.mark.parametrize(

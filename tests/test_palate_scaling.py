@@ -55,6 +55,11 @@ def test_a_term_that_does_not_fall_has_the_largest_scale_there_is_and_not_a_cras
     assert LossLaw(A=2.0, B=4.0, E=0.1, alpha=1e-4, beta=2.0).scales == (most, 2.0)
 
 
+def test_a_law_that_does_not_fall_divides_compute_in_half():
+    assert LossLaw(A=2.0, B=0.5, E=0.1, alpha=0.0, beta=0.0).exponent == 0.5
+    assert LossLaw(A=2.0, B=0.5, E=0.1, alpha=0.3, beta=0.0).exponent == 0.0
+
+
 def test_prefactors_are_no_scales():
     """Read as scales, the same table predicts 0.893: the mistake that two forms invite."""
     misread = LossLaw.from_scales(N_c=0.0082, D_c=0.0373, E=0.4856, alpha=0.3188, beta=0.2917)

@@ -56,8 +56,9 @@ class LossLaw:
 
     @property
     def exponent(self) -> float:
-        """a of N_opt ~ C^a where compute is proportional to N D."""
-        return self.beta / (self.alpha + self.beta)
+        """a of N_opt ~ C^a where compute is proportional to N D; a half where neither term falls, so no a is better."""
+        both = self.alpha + self.beta
+        return self.beta / both if both else 0.5
 
     def optimal(self, C: ArrayLike, flops: float = FLOPS) -> tuple[Floats, Floats]:
         """(N, D) of least loss under C = flops N D, in the law's units (Hoffmann et al. 2022, eq. 4).

@@ -206,6 +206,7 @@ def generators(as_json: bool) -> None:
 
 for _kind, _about in {
     "grpo": "Flow-GRPO: policy gradients on random denoise steps, against a reward.",
+    "nrg": "Reward-guided sampling: a learned value of states leads the sampler, against a reward.",
     "nft": "DiffusionNFT: good samples apart from bad ones on the forward process, against a reward.",
     "awm": "Advantage-weighted matching, against a reward.",
     "rwr": "Flow-RWR: matching own samples by their reward.",

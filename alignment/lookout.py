@@ -76,7 +76,7 @@ class Lookout:
         look = progress.step // self.settings.every
         gold, proxy = self._scores()
         table = self.folder / LOOKS
-        self.student.write(self.folder / "looks" / str(look), {"look": look, "step": progress.step})
+        self.student.write(self.folder / "looks" / str(look), {"look": look, "step": progress.step}, self.learner.guide)
         if first_process():
             rows = pd.read_csv(table) if table.exists() else pd.DataFrame(columns=["look", "prompt", "gold", "proxy"])
             new = pd.DataFrame({"look": look, "prompt": self.prompts, "gold": gold, "proxy": proxy})

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from alignment.advantage import Groups
 from alignment.policy import Conditions, Learner, Policy
-from alignment.rollout import Drawing, Rollout, RolloutSettings, Rows, WindowSettings, generator_of, together
+from alignment.rollout import Drawing, Rollout, RolloutSettings, Rows, Span, WindowSettings, generator_of, together
 from alignment.scoring import NoRewardError, Reward, Scoring
 from models import flow
 from models.launch import gathered, rank, world
@@ -62,7 +62,7 @@ class Noised:
 
     @cached_property
     def x_t(self) -> State:
-        return torch.lerp(self.x0, self.eps, _like(self.t, self.x0))
+        return torch.lerp(self.x0, self.eps, like(self.t, self.x0))
 
     def velocity(self, policy: Policy, network: nn.Module) -> State:
         return policy.velocity(network, self.x_t, self.t, self.conditions)
@@ -72,7 +72,7 @@ class Noised:
         return mean_square(velocity - (self.eps - self.x0))
 
     def x0_of(self, velocity: State) -> State:
-        return self.x_t - _like(self.t, velocity) * velocity
+        return self.x_t - like(self.t, velocity) * velocity
 
 
 def mean_square(values: State) -> Tensor:
@@ -80,7 +80,8 @@ def mean_square(values: State) -> Tensor:
     return values.float().square().flatten(1).mean(dim=1)
 
 
-def _like(t: flow.Times, x: State) -> Tensor:
+def like(t: flow.Times, x: State) -> Tensor:
+    """One number for each of the batch, over all dims of x."""
     return t.view(-1, *[1] * (x.ndim - 1))
 
 
@@ -139,6 +140,12 @@ class Update:
         noised = Noised(rollout.latents[at], t.to(at.device), eps.to(at.device), conditions)
         return self.moved_from_start(noised, noised.velocity(self.policy, self.learner.network))
 
+    def choices(self, count: int) -> Rows:
+        """A random one of `count`, anew for each of `samples`."""
+        chances = [generator_of(self.seed, self.step, place, 3) for place in self.rollout.places[self.prompts].tolist()]
+        drawn = [torch.randint(count, (self.rollout.group,), generator=chance) for chance in chances]
+        return torch.cat(drawn).to(self.prompts.device)
+
     def of_samples(self, each: Groups) -> Tensor:
         """The rows of this update of a number for each sample of the round, (samples,)."""
         return each[self.rollout.places[self.prompts]].flatten()
@@ -168,6 +175,11 @@ class Algorithm(Protocol):
     @property
     def window(self) -> WindowSettings | None:
         """The random steps it learns from, where it does."""
+        ...
+
+    @property
+    def span(self) -> Span | None:
+        """The flow times whose states a guide is taught from; None where the network itself is taught."""
         ...
 
     def begin(self, round_: int, learner: Learner) -> None:
@@ -226,7 +238,7 @@ class Online:
         conditions = self.policy.conditions(prompts)
         begin = window.begins(number, chance) if window else told.steps
         with Scoring(self.reward) as scoring, self.learner.under(self.learner.behaviour) as network:
-            drawing = Drawing(self.policy, network, told, window, begin)
+            drawing = Drawing(self.policy, network, told, window, begin, self.algorithm.span)
             blocks = []
             for rows in torch.arange(len(prompts)).chunk(self.updates):
                 chances = [generator_of(self.seed, number, int(places.flatten()[row])) for row in rows]
@@ -238,7 +250,13 @@ class Online:
         if not bool(rewards.isfinite().any()):
             raise NoRewardError(f"none of the samples of round {number} could be scored", "see to the reward")
         return Rollout(
-            places.flatten().to(device), conditions, told.group, drawn.latents, rewards, tuple(drawn.random_steps)
+            places.flatten().to(device),
+            conditions,
+            told.group,
+            drawn.latents,
+            rewards,
+            tuple(drawn.random_steps),
+            tuple(drawn.path),
         )
 
 

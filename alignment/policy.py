@@ -13,6 +13,7 @@ from models.codec import Clips
 from models.conditions import tokens
 from models.dit import Words
 from models.generator import Generator
+from models.guide import Guide
 from models.sde import State
 
 
@@ -108,13 +109,17 @@ class Kept(nn.Module):
 class Learner(nn.Module):
     """The network that learns, and weights it had: where it started (`reference`), when it drew (`behaviour`).
 
-    Together they are one module, so that the training loop saves and restores all that a run depends on. With adapters
-    (models/adapters.py) the earlier weights are adapters too, so that a reference costs next to nothing.
+    Where a `guide` is taught in its stead, the network is frozen. Together they are one module, so that the training
+    loop saves and restores all that a run depends on. With adapters (models/adapters.py) the earlier weights are
+    adapters too, so that a reference costs next to nothing.
     """
 
-    def __init__(self, network: nn.Module, reference: bool = False, behaviour: bool = False) -> None:
+    def __init__(
+        self, network: nn.Module, reference: bool = False, behaviour: bool = False, guide: Guide | None = None
+    ) -> None:
         super().__init__()
-        self.network = network
+        self.network = network.requires_grad_(False) if guide else network
+        self.guide = guide
         self.reference = Kept(network) if reference else None
         self.behaviour = Kept(network) if behaviour else None
 
@@ -145,6 +150,29 @@ class Learner(nn.Module):
             held = now.detach().clone()
             now.data.copy_(old)
             old.copy_(held)
+
+
+class Led:
+    """A policy as a guide leads it. Satisfies Policy."""
+
+    def __init__(self, policy: Policy, guide: Guide) -> None:
+        self.policy, self.guide = policy, guide
+        self.conditions, self.noise, self.clips, self.unguided = (
+            policy.conditions,
+            policy.noise,
+            policy.clips,
+            policy.unguided,
+        )
+
+    def velocity(
+        self, network: nn.Module, x: State, t: flow.Times, conditions: Any, unguided: State | None = None
+    ) -> State:
+        s = t.view(-1, *[1] * (x.ndim - 1))
+        lead = self.guide.leading(
+            lambda x, t: x - s * self.policy.velocity(network, x, t, conditions, unguided),
+            lambda x, t: x - s * self.policy.velocity(self.guide.network, x, t, conditions),
+        )
+        return (x - lead(x, t)) / s
 
 
 class ShapesPolicy:

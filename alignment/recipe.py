@@ -9,6 +9,7 @@ from pydantic import Field, model_validator
 from alignment.algorithms.awm import Awm, AwmSettings
 from alignment.algorithms.grpo import Grpo, GrpoSettings
 from alignment.algorithms.nft import Nft, NftSettings
+from alignment.algorithms.nrg import Nrg, NrgSettings
 from alignment.algorithms.online_dpo import OnlineDpo, OnlineDpoSettings
 from alignment.algorithms.rwr import Rwr, RwrSettings
 from alignment.algorithms.sft import Sft, SftSettings
@@ -18,6 +19,7 @@ from alignment.rollout import RolloutSettings
 from alignment.student import GeneratorSettings, ShapesSettings
 from alignment.task import MeasuredSettings, RewardSettings
 from alignment.verifier import VerifierSettings
+from models import flow
 from models.fit import FitSettings
 from models.launch import world
 from palate.config import Settings
@@ -104,6 +106,22 @@ class NftRecipe(OnlineRecipe):
     nft: NftSettings = NftSettings()
 
 
+class NrgRecipe(OnlineRecipe):
+    shards = False
+    nrg: NrgSettings = NrgSettings()
+
+    @model_validator(mode="after")
+    def _leads_something(self) -> "NrgRecipe":
+        if not isinstance(self.generator, ShapesSettings):
+            raise ValueError("a guide leads the shapes generator alone: no pipeline's sampler asks it")
+        passed = flow.grid(self.rollout.steps, self.rollout.shift)
+        if not any(self.nrg.earliest <= t <= self.nrg.latest for t in passed):
+            raise ValueError("no denoise step of the rollouts is between nrg.earliest and nrg.latest")
+        if self.times.hold:
+            raise ValueError("times.hold holds a network that learns, and here none does: set it to 0")
+        return self
+
+
 class AwmRecipe(OnlineRecipe):
     awm: AwmSettings = AwmSettings()
 
@@ -140,6 +158,7 @@ class Kind:
 ALGORITHMS: dict[str, Kind] = {
     "grpo": Kind("Flow-GRPO", GrpoRecipe, lambda told: Grpo(told.grpo)),
     "nft": Kind("DiffusionNFT", NftRecipe, lambda told: Nft(told.nft)),
+    "nrg": Kind("reward-guided sampling", NrgRecipe, lambda told: Nrg(told.nrg)),
     "awm": Kind("advantage-weighted matching", AwmRecipe, lambda told: Awm(told.awm)),
     "rwr": Kind("Flow-RWR", RwrRecipe, lambda told: Rwr(told.rwr)),
     "sft": Kind("RAFT", SftRecipe, lambda told: Sft(told.sft)),

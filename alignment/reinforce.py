@@ -11,14 +11,16 @@ from alignment.gallery import LOOKED, drawn, gallery_of
 from alignment.lookout import LOOK, HackedError, Lookout
 from alignment.online import Online
 from alignment.plan import Plan, bytes_for_backward
-from alignment.policy import InBatches, Learner, trained
-from alignment.recipe import ALGORITHMS, OnlineRecipe
+from alignment.policy import InBatches, Learner, Led, Policy, trained
+from alignment.recipe import ALGORITHMS, NrgRecipe, OnlineRecipe
+from alignment.rollout import generator_of
 from alignment.runs import ALARMED, ended
 from alignment.student import Student, Written, student_of
 from alignment.task import Task
 from alignment.trackers import Trackers
 from models.fit import Progress, fit
 from models.gallery import SHOWN
+from models.guide import Guide
 from models.journal import JOURNAL, Journal
 from models.launch import first_process
 from palate.files import writing
@@ -43,7 +45,8 @@ class Setup:
         student = student_of(recipe.generator, weights, recipe.device)
         task = Task.of(recipe.reward, recipe.prompts, student.fps)
         algorithm = ALGORITHMS[kind].algorithm(recipe)
-        learner = Learner(student.network, algorithm.reference or recipe.times.hold > 0, algorithm.behaviour)
+        guide = _guide(student, recipe) if isinstance(recipe, NrgRecipe) else None
+        learner = Learner(student.network, algorithm.reference or recipe.times.hold > 0, algorithm.behaviour, guide)
         policy = InBatches(student.policy, recipe.rollout.batch, student.precision)
         told = (recipe.rollout, recipe.updates, recipe.seed, recipe.times, recipe.passes)
         objective = Online(algorithm, policy, learner, task.ask, task.reward, *told)
@@ -53,7 +56,8 @@ class Setup:
     def plan(self) -> Plan:
         """Asks one prompt and evaluates one sample, so a pipeline that cannot be replayed is refused here."""
         told, rollout, algorithm = self.recipe, self.recipe.rollout, self.objective.algorithm
-        learned = sum(p.numel() for p in trained(self.learner.network))
+        learned = sum(p.numel() for p in trained(self.learner))
+        taught = self.learner.guide.network if self.learner.guide else self.learner.network
         frozen = [p for p in self.learner.network.parameters() if not p.requires_grad]
         samples = rollout.samples
         drawn = samples * rollout.steps
@@ -74,7 +78,7 @@ class Setup:
             told.fit.steps // told.round_steps,
             sum(p.numel() * p.element_size() for p in frozen)
             + kept
-            + at_once * bytes_for_backward(self.objective.policy, self.learner.network, *self.objective.ask(1, 0)),
+            + at_once * bytes_for_backward(self.objective.policy, taught, *self.objective.ask(1, 0)),
         )
 
     def run(self, folder: Path) -> Written:
@@ -91,7 +95,7 @@ class Setup:
         with writing(folder / JOURNAL):
             trackers = Trackers(self.recipe.trackers if first_process() else (), folder, self._told())
         told, prompts = self.recipe, self.objective.ask(SHOWN, LOOKED)
-        draw = drawn(self.objective.policy, self.learner.network, prompts, told.rollout, told.seed)
+        draw = drawn(self._policy, self.learner.network, prompts, told.rollout, told.seed)
         gallery = gallery_of(draw, prompts, told.show_every, told.fit.steps - 1, self.student.fps, folder, trackers)
         journal, lookout = Journal(folder / JOURNAL), self._lookout(folder)
 
@@ -114,13 +118,18 @@ class Setup:
         finally:
             trackers.close()
         card = {"trained": ALGORITHMS[self.kind].about, "base": self.student.checkpoint, "recipe": self._told()}
-        return self.student.write(folder, card)
+        return self.student.write(folder, card, self.learner.guide)
+
+    @property
+    def _policy(self) -> Policy:
+        """What is looked at: led, where a guide is taught."""
+        return Led(self.objective.policy, self.learner.guide) if self.learner.guide else self.objective.policy
 
     def _told(self) -> dict[str, Any]:
         return self.recipe.model_dump(mode="json")
 
     def _lookout(self, folder: Path) -> Lookout:
-        told, policy = self.recipe.looks, self.objective.policy
+        told = self.recipe.looks
         prompts, gold = list[str](), self.objective.reward
         if told.every:
             outside = Task.of(told.gold, told.file, self.student.fps)
@@ -130,13 +139,18 @@ class Setup:
             prompts,
             gold,
             self.objective.reward,
-            policy,
+            self._policy,
             self.learner,
             self.student,
             self.recipe.rollout,
             self.recipe.seed,
             folder,
         )
+
+
+def _guide(student: Student, recipe: NrgRecipe) -> Guide:
+    told, state = recipe.nrg, student.policy.noise(1, generator_of(0))[0]
+    return Guide(student.network, state.numel(), told.strength, told.earliest, told.latest).to(student.device)
 
 
 def reinforce(store: Store, setup: Setup, folder: Path) -> Written:

@@ -26,6 +26,7 @@ from models.codec import Clips
 from palate.config import Settings
 
 Rows = Int[Tensor, " rows"]
+Span = tuple[float, float]  # flow times, the earliest and the latest
 
 
 class RolloutSettings(Settings):
@@ -107,12 +108,21 @@ class RandomStep:
 
 
 @dataclass(frozen=True)
+class Passed:
+    """Where all samples were at flow time t."""
+
+    t: float
+    x: sde.State
+
+
+@dataclass(frozen=True)
 class Rollout:
     """What one process drew of a round. Samples are in the order of prompts, then of the group.
 
     Attributes:
         places: which of the round's prompts the rows of `conditions` are.
         rewards: of the whole round, whoever drew it; nan where there is none.
+        path: where the samples were at the times that a guide learns from.
     """
 
     places: Rows
@@ -121,6 +131,7 @@ class Rollout:
     latents: sde.State
     rewards: Float[Tensor, "prompts group"]
     random_steps: tuple[RandomStep, ...]
+    path: tuple[Passed, ...] = ()
 
     def prompt_of(self, samples: Rows) -> Rows:
         return samples // self.group
@@ -128,21 +139,26 @@ class Rollout:
 
 @dataclass(frozen=True)
 class Block:
-    """Samples of some prompts that are drawn together: latents, and random steps with rows of this block."""
+    """Samples of some prompts that are drawn together: latents, random steps with rows of this block, and the path."""
 
     latents: sde.State
     random_steps: list[RandomStep]
+    path: list[Passed]
 
 
 @dataclass(frozen=True)
 class Drawing:
-    """How a round's samples are drawn: by the ODE, but for the random steps of the window that starts at `begin`."""
+    """How a round's samples are drawn: by the ODE, but for the random steps of the window that starts at `begin`.
+
+    States at the flow times of `span` are kept.
+    """
 
     policy: Policy
     network: nn.Module
     settings: RolloutSettings
     window: WindowSettings | None
     begin: int
+    span: Span | None = None
 
     @torch.no_grad()
     def blocks(
@@ -177,7 +193,10 @@ class Drawing:
         count = torch.arange(len(chances), device=x.device)
         copies, row = count.repeat_interleave(group), count.repeat_interleave(alone)
         steps: list[RandomStep] = []
+        path: list[Passed] = []
         for index, (now, after) in enumerate(pairwise(flow.grid(self.settings.steps, self.settings.shift))):
+            if self.span and self.span[0] <= now <= self.span[1]:
+                path.append(Passed(now, x))
             asked = (self.network, x, torch.full((len(x),), now, device=x.device), conditions[row])
             if window and self.begin <= index < self.begin + window.width:
                 unguided = self.policy.unguided(*asked)
@@ -190,7 +209,7 @@ class Drawing:
                 x, row = end, copies
             else:
                 x = x + self.policy.velocity(*asked) * (after - now)
-        return Block(x, steps)
+        return Block(x, steps, path)
 
 
 def together(blocks: Sequence[Block]) -> Block:
@@ -213,4 +232,6 @@ def together(blocks: Sequence[Block]) -> Block:
                 old,
             )
         )
-    return Block(torch.cat([block.latents for block in blocks]), steps)
+    paths = zip(*(block.path for block in blocks))
+    path = [Passed(parts[0].t, torch.cat([part.x for part in parts])) for parts in paths]
+    return Block(torch.cat([block.latents for block in blocks]), steps, path)

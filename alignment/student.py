@@ -14,6 +14,7 @@ from alignment.policy import Policy, ShapesPolicy
 from models.encoding import fitted
 from models.families import DTYPES, PipelineSettings, folder_hash, open_pipeline
 from models.generator import Generator
+from models.guide import Guide
 from models.launch import first_process, shard, world
 from models.pipelines import TracedPipeline
 from models.sde import State
@@ -62,7 +63,7 @@ class Written:
 
 @dataclass(frozen=True)
 class Student:
-    """`precision` is what float32 weights compute in; `write` takes a folder and a card.
+    """`precision` is what float32 weights compute in; `write` takes a folder, a card and the guide if any.
 
     `encode` makes the latents (1, ...) of a video, once conditions have been asked for, or raises DataError; `encoder`
     names all that they depend on but the video, or is None where they cost next to nothing.
@@ -74,7 +75,7 @@ class Student:
     fps: float
     device: torch.device
     precision: torch.dtype
-    write: Callable[[Path, Card], Written]
+    write: Callable[[Path, Card, Guide | None], Written]
     encoder: str | None
     encode: Callable[[Video], State]
 
@@ -90,19 +91,18 @@ def student_of(settings: GeneratorSettings, weights: Path | None, device: str) -
 
 def _shapes(settings: ShapesSettings, weights: Path, device: str) -> Student:
     generator = Generator.load(weights, device_of(device))
-    network = generator.network.train()
+    network = generator.alone.train()
     if settings.learned:
         _freeze_but(network, settings.learned)
     policy = ShapesPolicy(generator)
     if settings.shard and world() > 1:
         shard(network)
 
-    def write(folder: Path, card: Card) -> Written:
+    def write(folder: Path, card: Card, guide: Guide | None) -> Written:
         tensors = {name: whole(value) for name, value in network.state_dict().items()}
         path = folder / "generator.safetensors"
-        return Written(
-            path, (Generator(network, generator.codec, card).save(path, tensors),) if first_process() else ()
-        )
+        led = Generator(network, generator.codec, card, guide=guide)
+        return Written(path, (led.save(path, tensors),) if first_process() else ())
 
     def encode(video: Video) -> State:
         length, height, width = video.frames.shape[:3]
@@ -146,7 +146,7 @@ def _pipeline(settings: PipelineSettings, weights: Path, device: str) -> Student
     if settings.shard and world() > 1:
         shard(policy.network)
 
-    def write(folder: Path, card: Card) -> Written:
+    def write(folder: Path, card: Card, _: Guide | None) -> Written:
         found = []
         for name, network in zip(names, policy.networks):
             if settings.whole:

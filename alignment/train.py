@@ -124,7 +124,7 @@ class DpoSetup:
         finally:
             trackers.close()
         about = f"Flow-DPO on {len(self.preferred.pairs)} preferences ({self.preferred.digest[:12]})"
-        return self.student.write(folder, {"trained": about, "base": self.student.checkpoint, "recipe": told})
+        return self.student.write(folder, {"trained": about, "base": self.student.checkpoint, "recipe": told}, None)
 
 
 def align_dpo(store: Store, setup: DpoSetup, folder: Path) -> Written:

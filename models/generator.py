@@ -1,4 +1,4 @@
-"""The shapes generator: a caption and a seed in, a clip out. One file holds network, codec and card."""
+"""The shapes generator: a caption and a seed in, a clip out. One file holds network, codec, guide if any, and card."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -13,9 +13,12 @@ from models import flow
 from models.codec import PatchCodec
 from models.conditions import tokens
 from models.dit import DitShape, VideoTransformer, Words
+from models.guide import Guide
 from models.weights import Card, file_hash, load_checkpoint, save_checkpoint
 from palate.config import Settings
 from palate.errors import CheckpointError
+
+GUIDE = "guide."
 
 
 class SamplerSettings(Settings):
@@ -38,6 +41,7 @@ class Generator:
     codec: PatchCodec
     card: Card
     checkpoint: str = ""
+    guide: Guide | None = None
 
     @classmethod
     def load(cls, path: Path, device: torch.device | str = "cpu") -> "Generator":
@@ -47,12 +51,18 @@ class Generator:
             codec = PatchCodec(
                 tuple(card["patch"]), *(tensors.pop(f"codec.{part}") for part in ("mean", "basis", "scale"))
             )
+            leads = {name: tensors.pop(name) for name in list(tensors) if name.startswith(GUIDE)}
             network.load_state_dict({name: tensor.float() for name, tensor in tensors.items()})
+            guide = None
+            if leads:
+                guide = Guide(network, network.shape.tokens * network.shape.channels, **card["guide"])
+                guide.load_state_dict({name.removeprefix(GUIDE): tensor.float() for name, tensor in leads.items()})
+                guide.to(device).eval()
         except (KeyError, TypeError, RuntimeError) as error:
             raise CheckpointError(
                 f"{path} holds another model ({error})", "give a checkpoint of this generator"
             ) from error
-        return cls(network.to(device).eval(), codec.to(device), card, file_hash(path))
+        return cls(network.to(device).eval(), codec.to(device), card, file_hash(path), guide)
 
     @classmethod
     def load_for_worker(cls, path: Path) -> "Generator":
@@ -63,7 +73,10 @@ class Generator:
     def save(self, path: Path, tensors: Mapping[str, Tensor] | None = None) -> str:
         """Writes the checkpoint, of the network or of `tensors` in its stead; returns and keeps its SHA-256."""
         card = {**self.card, "shape": asdict(self.network.shape), "patch": self.codec.patch}
-        kept = self.network.state_dict() if tensors is None else tensors
+        kept = dict(self.network.state_dict() if tensors is None else tensors)
+        if self.guide:
+            card["guide"] = self.guide.card()
+            kept |= {GUIDE + name: tensor for name, tensor in self.guide.state_dict().items()}
         self.checkpoint = save_checkpoint(path, {**kept, **self.codec.tensors()}, card)
         return self.checkpoint
 
@@ -78,12 +91,25 @@ class Generator:
         return torch.stack(draws).to(self.device)
 
     def predictor(self, words: Words, guidance: float) -> flow.Predict:
-        """x0 of the network under its caption, guided away from no caption."""
-        return flow.guided(
+        """x0 of the network under its caption, guided away from no caption, and led by the guide."""
+        predict = flow.guided(
             lambda x, t: self.network(x, t, words),
             lambda x, t: self.network(x, t, torch.zeros_like(words)),
             guidance,
         )
+        guide = self.guide
+        return guide.leading(predict, lambda x, t: guide.network(x, t, words)) if guide else predict
+
+    @property
+    def alone(self) -> VideoTransformer:
+        """The network, to be taught further. Raises CheckpointError where a guide leads it: it draws what it alone does
+        not."""
+        if self.guide:
+            raise CheckpointError(
+                f"generator {self.checkpoint[:12]} is led by a guide",
+                "give the one that the guide was taught for",
+            )
+        return self.network
 
     @torch.no_grad()
     def latents(self, prompts: Sequence[str], seeds: Sequence[int], sampler: SamplerSettings) -> Tensor:

@@ -65,7 +65,7 @@ def pretrain(recipe: PretrainRecipe, folder: Path) -> Generator:
     torch.set_float32_matmul_precision("highest" if recipe.precision == "float32" else "high")
     if recipe.start:
         base = Generator.load(SHIPPED if recipe.start == "shipped" else Path(recipe.start))
-        network, codec, origin = base.network.train(), base.codec, {"base": base.checkpoint}
+        network, codec, origin = base.alone.train(), base.codec, {"base": base.checkpoint}
     else:
         flavour = FLAVOURS[recipe.flavour]
         network, codec, origin = (

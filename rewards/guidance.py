@@ -1,14 +1,6 @@
-"""Reward-guided sampling (Flow-NRG of VideoAlign, arXiv:2501.13918): a reward on noised latents bends the flow.
+"""Sampling that a learned reward leads (models/guide.py): Flow-NRG of VideoAlign, arXiv:2501.13918."""
 
-The score of p_t(x) exp(w r(x, t)) is that of p_t plus w grad r, and in velocities, x_t = (1 - t) x0 + t eps,
-
-    v = v_model - w t / (1 - t) grad_x r(x_t, t)
-
-Where r(x, t) is the log of the mean of exp(r(x0)) given x_t = x, this samples exp(w r) p exactly for w = 1. The factor
-is singular at t = 1, where the noise knows nothing of the video: times above `latest` are not guided.
-"""
-
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,27 +11,12 @@ from torch import Tensor
 
 from models import flow
 from models.conditions import tokens
-from models.flow import Latents, Predict, Times
+from models.flow import Latents, Times
 from models.generator import Generator, SamplerSettings
+from models.guide import guided_by
 from palate.errors import ConfigError
 from palate.records import Axis
 from rewards.shapes_encoder import ShapesEncoder
-
-NoisyReward = Callable[[Latents, Times], Float[Tensor, " batch"]]  # (x_t, t) -> logits
-
-
-def guided_by(predict: Predict, reward: NoisyReward, weight: float, latest: float = 0.98) -> Predict:
-    """x0 of the bent flow: since v = (x_t - x0) / t, x0 moves by w t^2 / (1 - t) grad r."""
-
-    def bent(x: Latents, t: Times) -> Latents:
-        with torch.enable_grad():
-            seen = x.detach().requires_grad_()
-            (slope,) = torch.autograd.grad(reward(seen, t).sum(), seen)
-        s = t.to(x.dtype)[:, None, None]
-        pull = torch.where(s > latest, 0.0, s.square() / (1 - s).clamp_min(1e-6))
-        return predict(x, t) + weight * pull * slope
-
-    return bent
 
 
 @dataclass(frozen=True)

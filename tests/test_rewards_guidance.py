@@ -10,9 +10,10 @@ from torch import Tensor
 from models import flow
 from models.conditions import tokens
 from models.generator import Generator, SamplerSettings
+from models.guide import guided_by
 from models.weights import SHIPPED
 from palate.errors import ConfigError
-from rewards.guidance import Guided, guided_by
+from rewards.guidance import Guided
 from rewards.shapes_encoder import ShapesEncoder
 
 SPREAD, SLOPE = 0.5, 1.5

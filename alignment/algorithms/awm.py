@@ -35,6 +35,7 @@ class Awm:
 
     behaviour = True
     window = None
+    span = None
 
     def __init__(self, settings: AwmSettings) -> None:
         self.settings = settings

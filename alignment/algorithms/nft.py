@@ -62,6 +62,7 @@ class Nft:
 
     behaviour = True
     window = None
+    span = None
 
     def __init__(self, settings: NftSettings) -> None:
         self.settings = settings

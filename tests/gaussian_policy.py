@@ -11,6 +11,7 @@ from alignment.policy import Learner, Policy
 from alignment.rollout import RolloutSettings
 from alignment.scoring import Reward
 from models import flow
+from models.guide import Guide
 
 DEVIATION = 0.5
 
@@ -60,8 +61,9 @@ def online(
     updates: int = 1,
     policy: Policy | None = None,
     passes: int = 1,
+    guide: Guide | None = None,
 ) -> Online:
-    learner = Learner(Gaussian(), algorithm.reference, algorithm.behaviour)
+    learner = Learner(Gaussian(), algorithm.reference, algorithm.behaviour, guide)
     ask: Callable[[int, int], list[str]] = lambda count, seed: ["any"] * count  # noqa: E731
     return Online(algorithm, policy or GaussianPolicy(), learner, ask, reward, rollouts, updates, 0, passes=passes)
 

@@ -14,7 +14,7 @@ from palate.config import load
 
 TOLD = ("rollout.prompts=2", "rollout.group=3", "rollout.steps=5", "trackers=[]", "show_every=0")
 WINDOW = ("grpo.window.width=2", "grpo.window.last=0", "grpo.window.branch=false", "grpo.kl=0.1")
-MORE = {"grpo": WINDOW, "nft": ("nft.kl=0.1",), "awm": ("times.split=0.5", "times.hold=1.0")}
+MORE = {"grpo": WINDOW, "nft": ("nft.kl=0.1",), "awm": ("times.split=0.5", "times.hold=1.0"), "nrg": ("nrg.right=0.0",)}
 
 
 def setup(kind: str, base: Path, *told: str) -> Setup:
@@ -22,12 +22,14 @@ def setup(kind: str, base: Path, *told: str) -> Setup:
     made = Setup.of(kind, load(ALGORITHMS[kind].recipe, None, (*TOLD, *MORE.get(kind, ()), *told)), base)
     rng = np.random.default_rng(0)
     made.objective.reward = lambda prompts, clips: rng.standard_normal(len(clips))
+    if made.learner.guide:  # at first it says nothing, whatever its network predicts
+        torch.nn.init.ones_(made.learner.guide.weigh.weight)
     return made
 
 
 def gradient(made: Setup) -> torch.Tensor:
     made.objective(0)[0].backward()
-    found = [p.grad for p in made.learner.network.parameters()]
+    found = [p.grad for p in made.learner.parameters()]
     return torch.cat([one.flatten() for one in found if one is not None])
 
 

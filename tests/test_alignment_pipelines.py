@@ -134,7 +134,7 @@ def latents(pipeline: Any, family: str) -> torch.Tensor:
     return pipeline(prompt="a red circle", **call, **told)[0]
 
 
-@pytest.mark.parametrize("kind", ALGORITHMS)
+@pytest.mark.parametrize("kind", [kind for kind in ALGORITHMS if kind != "nrg"])  # whose guide no pipeline asks
 def test_every_online_algorithm_teaches_a_pipeline(
     kind: str, weights: dict[str, Path], prompts: str, tmp_path: Path
 ) -> None:

@@ -17,11 +17,10 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812 (the usual name)
 
-from models.flow import Times
+from models.flow import Predict, Times
+from models.sde import State
 
-State = Float[Tensor, "batch *dims"]
 Each = Float[Tensor, " batch"]
-Predict = Callable[[State, Times], State]  # (x_t, t) -> x0
 NoisyReward = Callable[[State, Times], Each]  # (x_t, t) -> logits
 READ = 64
 

@@ -2,12 +2,12 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from gaussian_policy import DEVIATION, Gaussian, GaussianPolicy, online
-from numpy.typing import NDArray
 from scipy import stats
 from torch import Tensor, nn
 
@@ -17,6 +17,7 @@ from alignment.policy import Led, Policy
 from alignment.recipe import NrgRecipe
 from alignment.reinforce import Setup
 from alignment.rollout import Drawing, RolloutSettings, generator_of
+from alignment.scoring import Rewards
 from models import flow
 from models.generator import Generator, SamplerSettings
 from models.guide import Guide
@@ -29,7 +30,7 @@ ROLLOUTS = RolloutSettings(prompts=8, group=16, steps=12, shift=1.0)
 SPAN = (0.05, 0.95)
 
 
-def beyond(prompts: object, clips: NDArray[np.floating]) -> NDArray[np.floating]:
+def beyond(prompts: object, clips: Any) -> Rewards:
     return (np.asarray(clips)[:, 0] >= EDGE).astype(float)
 
 
@@ -152,7 +153,7 @@ def test_the_path_is_where_the_samples_were() -> None:
 
 
 def test_what_could_not_be_scored_says_nothing() -> None:
-    def scored(prompts: object, clips: NDArray[np.floating]) -> NDArray[np.floating]:
+    def scored(prompts: object, clips: Any) -> Rewards:
         values = beyond(prompts, clips)
         values[::3] = np.nan
         return values

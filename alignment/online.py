@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from alignment.advantage import Groups
 from alignment.policy import Conditions, Learner, Policy
-from alignment.rollout import Drawing, Rollout, RolloutSettings, Rows, Span, WindowSettings, generator_of, together
+from alignment.rollout import Drawing, Rollout, RolloutSettings, Rows, WindowSettings, generator_of, together
 from alignment.scoring import NoRewardError, Reward, Scoring
 from models import flow
 from models.launch import gathered, rank, world
@@ -62,7 +62,7 @@ class Noised:
 
     @cached_property
     def x_t(self) -> State:
-        return torch.lerp(self.x0, self.eps, like(self.t, self.x0))
+        return torch.lerp(self.x0, self.eps, flow.like(self.t, self.x0))
 
     def velocity(self, policy: Policy, network: nn.Module) -> State:
         return policy.velocity(network, self.x_t, self.t, self.conditions)
@@ -72,17 +72,12 @@ class Noised:
         return mean_square(velocity - (self.eps - self.x0))
 
     def x0_of(self, velocity: State) -> State:
-        return self.x_t - like(self.t, velocity) * velocity
+        return self.x_t - flow.like(self.t, velocity) * velocity
 
 
 def mean_square(values: State) -> Tensor:
     """Over all dims but the first."""
     return values.float().square().flatten(1).mean(dim=1)
-
-
-def like(t: flow.Times, x: State) -> Tensor:
-    """One number for each of the batch, over all dims of x."""
-    return t.view(-1, *[1] * (x.ndim - 1))
 
 
 @dataclass(frozen=True)
@@ -177,11 +172,6 @@ class Algorithm(Protocol):
         """The random steps it learns from, where it does."""
         ...
 
-    @property
-    def span(self) -> Span | None:
-        """The flow times whose states a guide is taught from; None where the network itself is taught."""
-        ...
-
     def begin(self, round_: int, learner: Learner) -> None:
         """Before a round is drawn: move the copies."""
         ...
@@ -238,7 +228,7 @@ class Online:
         conditions = self.policy.conditions(prompts)
         begin = window.begins(number, chance) if window else told.steps
         with Scoring(self.reward) as scoring, self.learner.under(self.learner.behaviour) as network:
-            drawing = Drawing(self.policy, network, told, window, begin, self.algorithm.span)
+            drawing = Drawing(self.policy, network, told, window, begin, self.learner.guide)
             blocks = []
             for rows in torch.arange(len(prompts)).chunk(self.updates):
                 chances = [generator_of(self.seed, number, int(places.flatten()[row])) for row in rows]

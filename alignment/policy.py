@@ -157,17 +157,13 @@ class Led:
 
     def __init__(self, policy: Policy, guide: Guide) -> None:
         self.policy, self.guide = policy, guide
-        self.conditions, self.noise, self.clips, self.unguided = (
-            policy.conditions,
-            policy.noise,
-            policy.clips,
-            policy.unguided,
-        )
+        self.conditions, self.noise, self.clips = policy.conditions, policy.noise, policy.clips
+        self.unguided = policy.unguided
 
     def velocity(
         self, network: nn.Module, x: State, t: flow.Times, conditions: Any, unguided: State | None = None
     ) -> State:
-        s = t.view(-1, *[1] * (x.ndim - 1))
+        s = flow.like(t, x)
         lead = self.guide.leading(
             lambda x, t: x - s * self.policy.velocity(network, x, t, conditions, unguided),
             lambda x, t: x - s * self.policy.velocity(self.guide.network, x, t, conditions),

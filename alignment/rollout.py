@@ -23,10 +23,10 @@ from alignment.policy import Conditions, Policy
 from alignment.scoring import Scoring
 from models import flow, sde
 from models.codec import Clips
+from models.guide import Guide
 from palate.config import Settings
 
 Rows = Int[Tensor, " rows"]
-Span = tuple[float, float]  # flow times, the earliest and the latest
 
 
 class RolloutSettings(Settings):
@@ -150,7 +150,7 @@ class Block:
 class Drawing:
     """How a round's samples are drawn: by the ODE, but for the random steps of the window that starts at `begin`.
 
-    States at the flow times of `span` are kept.
+    States at the flow times at which a `guide` leads are kept, for it to learn from.
     """
 
     policy: Policy
@@ -158,7 +158,7 @@ class Drawing:
     settings: RolloutSettings
     window: WindowSettings | None
     begin: int
-    span: Span | None = None
+    guide: Guide | None = None
 
     @torch.no_grad()
     def blocks(
@@ -195,7 +195,7 @@ class Drawing:
         steps: list[RandomStep] = []
         path: list[Passed] = []
         for index, (now, after) in enumerate(pairwise(flow.grid(self.settings.steps, self.settings.shift))):
-            if self.span and self.span[0] <= now <= self.span[1]:
+            if self.guide and self.guide.earliest <= now <= self.guide.latest:
                 path.append(Passed(now, x))
             asked = (self.network, x, torch.full((len(x),), now, device=x.device), conditions[row])
             if window and self.begin <= index < self.begin + window.width:

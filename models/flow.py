@@ -16,23 +16,24 @@ Times = Float[Tensor, " batch"]
 Predict = Callable[[Latents, Times], Latents]  # (x_t, t) -> x0
 
 
-def _like(t: Times, x: Latents) -> Float[Tensor, "batch 1 1"]:
-    return t.to(x.dtype)[:, None, None]
+def like(values: Times, x: Tensor) -> Tensor:
+    """A number for each of the batch, over all dims of x."""
+    return values.view(-1, *[1] * (x.ndim - 1))
 
 
 def noised(x0: Latents, eps: Latents, t: Times) -> Latents:
     """x_t on the straight path."""
-    return torch.lerp(x0, eps, _like(t, x0))
+    return torch.lerp(x0, eps, like(t, x0).to(x0.dtype))
 
 
 def velocity(x0: Latents, x_t: Latents, t: Times, floor: float = 0.05) -> Latents:
     """The velocity that a prediction of x0 stands for. Times under `floor` count as `floor`: v is singular at 0."""
-    return (x_t - x0) / _like(t, x_t).clamp_min(floor)
+    return (x_t - x0) / like(t, x_t).to(x_t.dtype).clamp_min(floor)
 
 
 def velocity_error(x0_hat: Latents, x0: Latents, t: Times, floor: float = 0.05) -> Float[Tensor, " batch"]:
     """Mean over tokens and channels of |v_hat - v|^2, from two values of x0: x_t cancels out."""
-    return ((x0_hat - x0).float() / _like(t, x0).clamp_min(floor)).square().mean(dim=(1, 2))
+    return ((x0_hat - x0).float() / like(t, x0).to(x0.dtype).clamp_min(floor)).square().mean(dim=(1, 2))
 
 
 def shifted(t: Float[Tensor, "*any"], shift: float) -> Float[Tensor, "*any"]:

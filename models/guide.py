@@ -17,7 +17,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812 (the usual name)
 
-from models.flow import Predict, Times
+from models.flow import Predict, Times, like
 from models.sde import State
 
 Each = Float[Tensor, " batch"]
@@ -39,7 +39,7 @@ def guided_by(
             (slope,) = torch.autograd.grad(reward(seen, t).sum(), seen)
         s = t.to(x.dtype)
         pull = torch.where(led, s.square() / (1 - s).clamp_min(1e-6), 0.0)
-        return predict(x, t) + weight * pull.view(-1, *[1] * (x.ndim - 1)) * slope
+        return predict(x, t) + weight * like(pull, x) * slope
 
     return bent
 

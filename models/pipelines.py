@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 
 from models.encoding import Pixels, Way
-from models.flow import Times
+from models.flow import Times, like
 from models.launch import gathered
 from models.replay import Arguments, Conditions, Form, PipelineError, Told, replayed, unguided_of
 from models.sde import State
@@ -69,16 +69,12 @@ class Preserving:
         return torch.from_numpy(found).to(t.device)
 
     def state(self, x: State, t: Times) -> State:
-        return x / _like((1 - t).square() + t.square(), x).sqrt()
+        return x / like(((1 - t).square() + t.square()).to(x.dtype), x).sqrt()
 
     def velocity(self, output: State, x: State, t: Times) -> State:
-        length = _like((1 - t).square() + t.square(), x).sqrt()
-        now = _like(t, x)
+        length = like(((1 - t).square() + t.square()).to(x.dtype), x).sqrt()
+        now = like(t.to(x.dtype), x)
         return ((2 * now - 1) * self.state(x, t) + output) / length  # (s - a) y + (a + s) output
-
-
-def _like(values: Times, x: State) -> Tensor:
-    return values.to(x.dtype).view(-1, *[1] * (x.ndim - 1))
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from models.flow import Times
+from models.flow import Times, like
 
 Kind = Literal["flow", "dance", "cps"]
 State = Float[Tensor, "batch *dims"]
@@ -41,7 +41,7 @@ class Transition:
         return Transition(self.mean[rows], self.deviation[rows])
 
     def draw(self, noise: State) -> State:
-        return self.mean + _like(self.deviation, self.mean) * noise.to(self.mean.dtype)
+        return self.mean + like(self.deviation, self.mean) * noise.to(self.mean.dtype)
 
     def log_probability(self, after: State) -> Times:
         """Mean over values, not the sum, of the log-density: ratios are the true ones to the power 1 / values."""
@@ -61,19 +61,14 @@ def transition(kind: Kind, x: State, v: State, now: Times, after: Times, level: 
     """The step from times `now` (batch,) to `after` (batch,), each of the batch at its own. See the equations above."""
     wide = torch.promote_types(x.dtype, torch.float32)
     x, v, now, after = x.to(wide), v.to(wide), now.to(wide), after.to(wide)
-    s, n = _like(now, x), _like(after, x)
+    s, n = like(now, x), like(after, x)
     if kind == "cps":
         deviation = after * math.sin(level * math.pi / 2)
         kept = (after.square() - deviation.square()).clamp_min(0).sqrt()
-        return Transition((1 - n) * (x - s * v) + _like(kept, x) * (x + (1 - s) * v), deviation)
+        return Transition((1 - n) * (x - s * v) + like(kept, x) * (x + (1 - s) * v), deviation)
     if kind == "dance":
         diffusion = torch.full_like(now, level)
     else:
         diffusion = level * torch.sqrt(now / (1 - torch.where(now == 1, after, now)))
-    drift = v + _like(diffusion, x).square() / (2 * s) * (x + (1 - s) * v)
+    drift = v + like(diffusion, x).square() / (2 * s) * (x + (1 - s) * v)
     return Transition(x - (s - n) * drift, diffusion * torch.sqrt(now - after))
-
-
-def _like(values: Times, x: State) -> Tensor:
-    """One value for each of the batch, over all of its dims, however many there are."""
-    return values.view(-1, *[1] * (x.ndim - 1))

@@ -101,7 +101,7 @@ def test_the_slope_is_that_of_the_log_chance_and_leads_in_its_span_alone() -> No
 def taught(steps: int) -> tuple[Online, list[float]]:
     torch.manual_seed(0)
     guide = Guide(Gaussian(), 2, 1.0, *SPAN)
-    objective = online(Nrg(NrgSettings(earliest=SPAN[0], latest=SPAN[1])), beyond, ROLLOUTS, guide=guide)
+    objective = online(Nrg(NrgSettings()), beyond, ROLLOUTS, guide=guide)
     optimiser = torch.optim.Adam(guide.parameters(), lr=0.02)
     seen = []
     for step in range(steps):
@@ -137,7 +137,7 @@ def test_the_network_stays_and_only_the_guide_learns() -> None:
 
 
 def test_the_path_is_where_the_samples_were() -> None:
-    objective = online(Nrg(NrgSettings(earliest=0.3, latest=0.8)), beyond, ROLLOUTS)
+    objective = online(Nrg(NrgSettings()), beyond, ROLLOUTS, guide=Guide(Gaussian(), 2, 1.0, 0.3, 0.8))
     drawn = objective.draw(0)
     grid = flow.grid(ROLLOUTS.steps, ROLLOUTS.shift)
     assert [one.t for one in drawn.path] == [t for t in grid if 0.3 <= t <= 0.8]

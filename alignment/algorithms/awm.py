@@ -35,7 +35,6 @@ class Awm:
 
     behaviour = True
     window = None
-    span = None
 
     def __init__(self, settings: AwmSettings) -> None:
         self.settings = settings

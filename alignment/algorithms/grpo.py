@@ -77,7 +77,6 @@ class Grpo:
     """Satisfies alignment.online.Algorithm."""
 
     behaviour = False
-    span = None
 
     def __init__(self, settings: GrpoSettings) -> None:
         self.settings, self.window = settings, settings.window

@@ -62,7 +62,6 @@ class Nft:
 
     behaviour = True
     window = None
-    span = None
 
     def __init__(self, settings: NftSettings) -> None:
         self.settings = settings

@@ -18,10 +18,10 @@ from pydantic import Field, model_validator
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812 (the usual name)
 
-from alignment.online import EARLIEST, Metrics, Update, like, nothing_to_learn
+from alignment.online import EARLIEST, Metrics, Update, nothing_to_learn
 from alignment.policy import Learner
 from alignment.rollout import Passed, Rollout, RolloutSettings, Rows
-from models.flow import Times
+from models import flow
 from models.sde import State
 from palate.config import Settings
 
@@ -50,7 +50,6 @@ class Nrg:
 
     def __init__(self, settings: NrgSettings) -> None:
         self.settings = settings
-        self.span = (settings.earliest, settings.latest)
 
     def begin(self, round_: int, learner: Learner) -> None:
         """Nothing is kept from round to round."""
@@ -69,14 +68,14 @@ class Nrg:
         rows, right = update.samples[known], rewards[known] >= self.settings.right
         x, t = states(rollout, rows, update.choices(len(rollout.path) + 1)[known])
         conditions = rollout.conditions[rollout.prompt_of(rows)]
-        logit = guide(x - like(t, x) * update.policy.velocity(guide.network, x, t, conditions))
+        logit = guide(x - flow.like(t, x) * update.policy.velocity(guide.network, x, t, conditions))
         loss = F.binary_cross_entropy_with_logits(logit, right.float())
         if right.any() and not right.all():
             watched["guide_auc"] = auc(logit.detach(), right)
         return loss, watched
 
 
-def states(rollout: Rollout, samples: Rows, chosen: Rows) -> tuple[State, Times]:
+def states(rollout: Rollout, samples: Rows, chosen: Rows) -> tuple[State, flow.Times]:
     """What some samples were at one of the kept times each, or, where the choice is beyond them, are now."""
     passed = [*rollout.path, Passed(EARLIEST, rollout.latents)]
     x = torch.stack([passed[place].x[sample] for sample, place in zip(samples.tolist(), chosen.tolist())])

@@ -45,7 +45,6 @@ class OnlineDpo:
     reference = True
     behaviour = False
     window = None
-    span = None
 
     def __init__(self, settings: OnlineDpoSettings) -> None:
         self.settings = settings

@@ -40,7 +40,6 @@ class Rwr:
     reference = False
     behaviour = False
     window = None
-    span = None
 
     def __init__(self, settings: RwrSettings) -> None:
         self.settings = settings

@@ -38,7 +38,6 @@ class Sft:
     reference = False
     behaviour = False
     window = None
-    span = None
 
     def __init__(self, settings: SftSettings) -> None:
         self.settings = settings

@@ -36,6 +36,10 @@ BASE, CONTROL = "base", "more pretraining"
 A_CLIP, BATCH = 3, 32  # evaluations of one pretraining clip, clips a step
 ANSWERS = 2  # to a case, of each run
 PEOPLE = ("people=24", "overlap=2")
+HEADS = (
+    *("system", "strict, %", "each run", "gain over base, paired", "motion quality", "visual quality"),
+    "people's ratio (G+S)/(B+S), SIMULATED",
+)
 
 LEARNED = ", learned reward"
 # What is compared, and by which algorithm it is taught.
@@ -148,11 +152,10 @@ def main() -> None:
             palate("bench", "run", "shapes", "--system", f"{system}={checkpoint}", *asked, "--seeds", str(ANSWERS))
     for system in systems:
         compare(system, store)
-    heads = ["system", "strict, %", "each run", "gain over base, paired", "motion quality", "visual quality"]
     with Store(store) as record:
         known = {one.system for one in record.select(Sample)}
         rows = [row(record, system) for system in (BASE, *SYSTEMS) if system in known]
-        print(table([*heads, "people's ratio (G+S)/(B+S), SIMULATED"], rows))
+        print(table(HEADS, rows))
     print(
         f"{told.cases} held-out cases, {ANSWERS} answers of each of {told.seeds} runs of {told.evaluations:,} "
         f"evaluations; 95% intervals over cases, given these runs; of people's ratio over cases and people."

@@ -1,0 +1,80 @@
+"""From the shipped generator past 90%: nft-long, a guide of each run of it, and as much more pretraining as both.
+
+    python tests/study/guide.py --out runs/guide --seeds 3        # two hours of a core a seed
+
+It calls nothing but the README's commands, which go on where they were when it is started again, and ends with the
+table of tests/study/algorithms.py. All systems are drawn as Flow-GRPO's paper draws what it examines, with guidance and
+more steps. `--systems` leaves some out.
+"""
+
+import argparse
+from pathlib import Path
+
+from algorithms import A_CLIP, ANSWERS, BASE, BATCH, CONTROL, HEADS, RECIPES, compare, palate, row
+
+from alignment.recipe import ALGORITHMS
+from alignment.reinforce import Setup
+from models.weights import SHIPPED
+from palate.config import load
+from palate.records import Sample
+from palate.report_text import table
+from palate.store import Store
+
+LONG, LED = "nft-long", "led"
+SYSTEMS = (LONG, LED, CONTROL)
+SAMPLER = ("steps=16", "guidance=1.5")
+KINDS = {LONG: "nft", LED: "nrg"}
+TOLD = {LONG: RECIPES / "nft-long.toml", LED: RECIPES / "nrg.toml"}
+
+
+def evaluations() -> float:
+    """What a run of nft-long and its guide spend together."""
+    spent = 0.0
+    for system, kind in KINDS.items():
+        plan = Setup.of(kind, load(ALGORITHMS[kind].recipe, TOLD[system], ("device=cpu",)), SHIPPED).plan()
+        spent += plan.rounds * plan.evaluations_a_round
+    return spent
+
+
+def learn(system: str, seed: int, out: Path, store: str) -> Path:
+    """The checkpoint of a run; what is there is not made again."""
+    folder = out / f"{system.replace(' ', '-')}-{seed}"
+    checkpoint = folder / "generator.safetensors"
+    if checkpoint.exists():
+        return checkpoint
+    where = ("--out", str(folder), "--store", store)
+    if system == CONTROL:
+        chances = (f"seed={2 + seed}", f"data_seed={2 + seed}")  # the shipped generator has seen 0 and 1
+        told = ("--recipe", str(SHIPPED.with_suffix(".toml")), "start=shipped", "precision=bfloat16")
+        palate("model", "pretrain", *where, *told, *chances, f"fit.steps={round(evaluations() / (BATCH * A_CLIP))}")
+    else:
+        start = ("--weights", str(learn(LONG, seed, out, store))) if system == LED else ()
+        palate("align", KINDS[system], "--recipe", str(TOLD[system]), *start, *where, f"seed={seed}")
+    return checkpoint
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, default=Path("runs/guide"))
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--cases", type=int, default=384)
+    parser.add_argument("--systems", nargs="+", default=list(SYSTEMS), choices=SYSTEMS)
+    told = parser.parse_args()
+    store = str(told.out / "palate.db")
+    told.out.mkdir(parents=True, exist_ok=True)
+    asked = ("--cases", str(told.cases), "--store", store, "--workers", "1", "--seeds", str(ANSWERS), *SAMPLER)
+    palate("bench", "run", "shapes", "--system", BASE, *asked)
+    for seed in range(told.seeds):
+        for system in told.systems:
+            checkpoint = learn(system, seed, told.out, store)
+            palate("bench", "run", "shapes", "--system", f"{system}={checkpoint}", *asked)
+    for system in told.systems:
+        compare(system, store)
+    with Store(store) as record:
+        known = {one.system for one in record.select(Sample)}
+        print(table(HEADS, [row(record, system) for system in (BASE, *SYSTEMS) if system in known]))
+    print(f"{told.cases} held-out cases, {ANSWERS} answers of each run, {' '.join(SAMPLER)}; intervals as above.")
+
+
+if __name__ == "__main__":
+    main()

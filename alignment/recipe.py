@@ -117,6 +117,9 @@ class NrgRecipe(OnlineRecipe):
         passed = flow.grid(self.rollout.steps, self.rollout.shift)
         if not any(self.nrg.earliest <= t <= self.nrg.latest for t in passed):
             raise ValueError("no denoise step of the rollouts is between nrg.earliest and nrg.latest")
+        told = self.reward
+        if isinstance(told, VerifierSettings) and self.nrg.right > told.most:
+            raise ValueError(f"nrg.right ({self.nrg.right:g}) is above the most that the verifier pays ({told.most:g})")
         if self.times.hold:
             raise ValueError("times.hold holds a network that learns, and here none does: set it to 0")
         return self

@@ -29,9 +29,14 @@ class VerifierSettings(Settings):
     visual: float = Field(default=0.0, ge=0)
     families: tuple[shapes.Family, ...] = FAMILIES
 
+    @property
+    def most(self) -> float:
+        """What a clip is paid where all is well."""
+        return self.strict + self.fraction + self.motion + self.visual
+
     @model_validator(mode="after")
     def _asks_for_something(self) -> "VerifierSettings":
-        if not (self.strict or self.fraction or self.motion or self.visual):
+        if not self.most:
             raise ValueError("every weight is 0, so nothing is rewarded")
         if not self.families:
             raise ValueError(f"no families to ask; choose some of {', '.join(get_args(shapes.Family))}")

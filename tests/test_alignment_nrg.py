@@ -244,6 +244,7 @@ def test_what_is_led_is_not_taught_further(led: Path) -> None:
         (("times.split=0.5", "times.hold=1.0"), "holds a network that learns"),
         (("generator.family=wan",), "the shapes generator alone"),
         (("nrg.strength=0",), "nrg.strength"),
+        (("nrg.right=2.5",), "the most that the verifier pays"),
     ],
 )
 def test_bad_recipes_are_refused(told: tuple[str, ...], why: str) -> None:

@@ -10,7 +10,7 @@ Departures. The paper's reward is learned from people's preferences and from vid
 and from states that the sampler passes, since a video noised afresh is not where the sampler was. The paper leads by
 the reward itself; here by log q, as classifier guidance does, which no longer pulls where q is near 1.
 
-`guide_auc` is how often, of a right and a wrong sample's states, the right one's is worth more: 0.5 knows nothing.
+`right` is the share of right samples, and `guide_auc` how often, of a right and a wrong sample's states, the right one's is worth more: 0.5 knows nothing.
 """
 
 import torch
@@ -27,7 +27,8 @@ from palate.config import Settings
 
 
 class NrgSettings(Settings):
-    """`strength` is how many times as far as q itself says the guide leads, and `earliest` .. `latest` where."""
+    """A sample is right whose reward is at least `right`. `strength` is how many times as far as q itself says the
+    guide leads, and `earliest` .. `latest` are the flow times at which it does."""
 
     right: float = 1.0
     strength: float = Field(default=12.0, gt=0)
@@ -70,6 +71,7 @@ class Nrg:
         conditions = rollout.conditions[rollout.prompt_of(rows)]
         logit = guide(x - flow.like(t, x) * update.policy.velocity(guide.network, x, t, conditions))
         loss = F.binary_cross_entropy_with_logits(logit, right.float())
+        watched["right"] = right.float().mean()
         if right.any() and not right.all():
             watched["guide_auc"] = auc(logit.detach(), right)
         return loss, watched

@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from alignment.policy import trained
 from alignment.recipe import ALGORITHMS
 from alignment.reinforce import Setup
 from models.generator import Generator
@@ -62,7 +63,9 @@ def torchrun(base: Path, out: Path, kind: str, *more: str, killed: bool = False)
 
 
 def parameters(path: Path) -> Tensor:
-    return torch.cat([p.flatten() for p in Generator.load(path / "generator.safetensors").network.parameters()])
+    """Of what was taught: the network, or the guide in its stead."""
+    generator = Generator.load(path / "generator.safetensors")
+    return torch.cat([p.flatten() for p in (generator.guide or generator.network).parameters()])
 
 
 @pytest.mark.parametrize(
@@ -75,15 +78,16 @@ def parameters(path: Path) -> Tensor:
         pytest.param("rwr", ("generator.shard=true",), marks=pytest.mark.slow),
         pytest.param("sft", (), marks=pytest.mark.slow),
         pytest.param("online-dpo", (), marks=pytest.mark.slow),
+        pytest.param("nrg", (), marks=pytest.mark.slow),
     ],
 )
 def test_two_processes_learn_what_one_learns(base: Path, tmp_path: Path, kind: str, more: tuple[str, ...]) -> None:
     """Every rank's weights are hashed after each step by the child itself."""
     alone = Setup.of(kind, load(ALGORITHMS[kind].recipe, None, told(kind)), base)
+    start = torch.cat([p.detach().flatten() for p in trained(alone.learner)])
     alone.run(tmp_path / "one")
     torchrun(base, tmp_path / "two", kind, *more)
     one, two = (parameters(tmp_path / name) for name in ("one", "two"))
-    start = torch.cat([p.flatten() for p in Generator.load(base).network.parameters()])
     assert (one - start).abs().max() > 1e-4
     assert (two - one).norm() < 2e-3 * (one - start).norm()
 

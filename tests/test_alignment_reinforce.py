@@ -79,7 +79,7 @@ def test_only_the_named_parts_learn(base: Path, tmp_path: Path) -> None:
         Setup.of("rwr", load(recipe, None, (*SMALL, 'generator.learned=["kqv"]')), base)
 
 
-@pytest.mark.parametrize("kind", ["grpo", "nft"])
+@pytest.mark.parametrize("kind", ["grpo", "nft", "nrg"])
 def test_a_run_killed_with_9_goes_on_bit_for_bit(kind: str, base: Path, tmp_path: Path) -> None:
     told = (*SMALL, *MORE.get(kind, ()), "fit.steps=6")
     whole = Setup.of(kind, load(ALGORITHMS[kind].recipe, None, told), base).run(tmp_path / "whole")

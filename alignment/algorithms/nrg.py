@@ -10,7 +10,8 @@ Departures. The paper's reward is learned from people's preferences and from vid
 and from states that the sampler passes, since a video noised afresh is not where the sampler was. The paper leads by
 the reward itself; here by log q, as classifier guidance does, which no longer pulls where q is near 1.
 
-`right` is the share of right samples, and `guide_auc` how often, of a right and a wrong sample's states, the right one's is worth more: 0.5 knows nothing.
+Watched are `right`, the share of right samples, and `guide_auc`, how often, of a right and a wrong sample's states, the
+right one's is worth more: 0.5 knows nothing.
 """
 
 import torch
@@ -62,7 +63,7 @@ class Nrg:
         rollout, guide = update.rollout, update.learner.guide
         assert guide is not None
         rewards = update.of_samples(rollout.rewards)
-        known = rewards.isfinite().nonzero().squeeze(1)
+        known, share = rewards.isfinite().nonzero().squeeze(1), update.share_of(rollout.rewards.isfinite())
         watched = {"reward_mean": rollout.rewards.nanmean(), "reward_failed": rollout.rewards.isnan().float().mean()}
         if not len(known):
             return nothing_to_learn(), watched
@@ -70,7 +71,7 @@ class Nrg:
         x, t = states(rollout, rows, update.choices(len(rollout.path) + 1)[known])
         conditions = rollout.conditions[rollout.prompt_of(rows)]
         logit = guide(x - flow.like(t, x) * update.policy.velocity(guide.network, x, t, conditions))
-        loss = F.binary_cross_entropy_with_logits(logit, right.float())
+        loss = F.binary_cross_entropy_with_logits(logit, right.float(), reduction="sum") / share
         watched["right"] = right.float().mean()
         if right.any() and not right.all():
             watched["guide_auc"] = auc(logit.detach(), right)

@@ -10,11 +10,15 @@ more steps. `--systems` leaves some out.
 import argparse
 from pathlib import Path
 
+import numpy as np
 from algorithms import A_CLIP, ANSWERS, BASE, BATCH, CONTROL, HEADS, RECIPES, compare, palate, row
+from PIL import Image
 
 from alignment.recipe import ALGORITHMS
 from alignment.reinforce import Setup
+from models.generator import Generator, SamplerSettings
 from models.weights import SHIPPED
+from palate import shapes
 from palate.config import load
 from palate.records import Sample
 from palate.report_text import table
@@ -53,6 +57,21 @@ def learn(system: str, seed: int, out: Path, store: str) -> Path:
     return checkpoint
 
 
+def picture(unled: Path, led: Path, file: Path) -> None:
+    """Frames 1, 4 and 8 of eight held-out captions of several things, without and with the guide, from the same noise."""
+    rng = np.random.default_rng(123)
+    captions = [str(shapes.draw_scene(rng, "heldout", ("count",))) for _ in range(8)]
+    sides = []
+    for checkpoint in (unled, led):
+        clips = Generator.load(checkpoint).clips(captions, range(8), SamplerSettings(steps=16, guidance=1.5))
+        framed = np.pad(clips[:, [0, 3, 7]], ((0, 0), (0, 0), (1, 1), (1, 1), (0, 0)), constant_values=255)
+        sides.append(framed.transpose(0, 2, 1, 3, 4).reshape(-1, 3 * framed.shape[3], 3))
+    gap = np.full((len(sides[0]), 8, 3), 255, np.uint8)
+    whole = Image.fromarray(np.concatenate([sides[0], gap, sides[1]], axis=1))
+    whole.resize((3 * whole.width, 3 * whole.height), Image.Resampling.NEAREST).save(file)
+    print("\n".join(captions))
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=Path("runs/guide"))
@@ -73,6 +92,8 @@ def main() -> None:
     with Store(store) as record:
         known = {one.system for one in record.select(Sample)}
         print(table(HEADS, [row(record, system) for system in (BASE, *SYSTEMS) if system in known]))
+    if {LONG, LED} <= set(told.systems):
+        picture(learn(LONG, 0, told.out, store), learn(LED, 0, told.out, store), told.out / "led.png")
     print(f"{told.cases} held-out cases, {ANSWERS} answers of each run, {' '.join(SAMPLER)}; intervals as above.")
 
 

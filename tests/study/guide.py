@@ -58,7 +58,7 @@ def learn(system: str, seed: int, out: Path, store: str) -> Path:
 
 
 def picture(unled: Path, led: Path, file: Path) -> None:
-    """Frames 1, 4 and 8 of eight held-out captions of several things, without and with the guide, from the same noise."""
+    """Frames 1, 4 and 8 for eight held-out captions of several things, without and with the guide, of one noise."""
     rng = np.random.default_rng(123)
     captions = [str(shapes.draw_scene(rng, "heldout", ("count",))) for _ in range(8)]
     sides = []

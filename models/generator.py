@@ -102,13 +102,10 @@ class Generator:
 
     @property
     def alone(self) -> VideoTransformer:
-        """The network, to be taught further. Raises CheckpointError where a guide leads it: it draws what it alone does
-        not."""
+        """The network, to be taught further. Raises CheckpointError where it draws led by a guide, not alone."""
         if self.guide:
-            raise CheckpointError(
-                f"generator {self.checkpoint[:12]} is led by a guide",
-                "give the one that the guide was taught for",
-            )
+            told = f"generator {self.checkpoint[:12]} is led by a guide"
+            raise CheckpointError(told, "give the one that the guide was taught for")
         return self.network
 
     @torch.no_grad()

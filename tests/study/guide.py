@@ -8,10 +8,11 @@ more steps. `--systems` leaves some out.
 """
 
 import argparse
+import time
 from pathlib import Path
 
 import numpy as np
-from algorithms import A_CLIP, ANSWERS, BASE, BATCH, CONTROL, HEADS, RECIPES, compare, palate, row
+from algorithms import A_CLIP, ANSWERS, BASE, BATCH, CONTROL, HEADS, RECIPES, compare, palate, row, shown
 from PIL import Image
 
 from alignment.recipe import ALGORITHMS
@@ -21,12 +22,14 @@ from models.weights import SHIPPED
 from palate import shapes
 from palate.config import load
 from palate.records import Sample
+from palate.report import mean_over_cases
 from palate.report_text import table
 from palate.store import Store
 
 LONG, LED = "nft-long", "led"
 SYSTEMS = (LONG, LED, CONTROL)
-SAMPLER = ("steps=16", "guidance=1.5")
+DRAWN = SamplerSettings(steps=16, guidance=1.5)
+SAMPLER = (f"steps={DRAWN.steps}", f"guidance={DRAWN.guidance:g}")
 KINDS = {LONG: "nft", LED: "nrg"}
 TOLD = {LONG: RECIPES / "nft-long.toml", LED: RECIPES / "nrg.toml"}
 
@@ -63,13 +66,24 @@ def picture(unled: Path, led: Path, file: Path) -> None:
     captions = [str(shapes.draw_scene(rng, "heldout", ("count",))) for _ in range(8)]
     sides = []
     for checkpoint in (unled, led):
-        clips = Generator.load(checkpoint).clips(captions, range(8), SamplerSettings(steps=16, guidance=1.5))
+        clips = Generator.load(checkpoint).clips(captions, range(8), DRAWN)
         framed = np.pad(clips[:, [0, 3, 7]], ((0, 0), (0, 0), (1, 1), (1, 1), (0, 0)), constant_values=255)
         sides.append(framed.transpose(0, 2, 1, 3, 4).reshape(-1, 3 * framed.shape[3], 3))
     gap = np.full((len(sides[0]), 8, 3), 255, np.uint8)
     whole = Image.fromarray(np.concatenate([sides[0], gap, sides[1]], axis=1))
     whole.resize((3 * whole.width, 3 * whole.height), Image.Resampling.NEAREST).save(file)
     print("\n".join(captions))
+
+
+def variety(checkpoint: Path) -> str:
+    """How samples of a caption differ, and what a clip takes: 24 held-out captions, 16 samples of each."""
+    rng = np.random.default_rng(9)
+    captions = [str(shapes.draw_scene(rng, "heldout", ("single", "events", "count"))) for _ in range(24)]
+    generator, began = Generator.load(checkpoint), time.process_time()
+    latents = generator.latents([one for one in captions for _ in range(16)], range(24 * 16), DRAWN)
+    took = (time.process_time() - began) / len(latents)
+    within = mean_over_cases(latents.unflatten(0, (24, 16)).flatten(2).var(dim=1).mean(dim=1).tolist(), captions)
+    return f"variance within a caption {shown(within, 1, 2)}, {took:.3f} CPU seconds a clip"
 
 
 def main() -> None:
@@ -93,7 +107,10 @@ def main() -> None:
         known = {one.system for one in record.select(Sample)}
         print(table(HEADS, [row(record, system) for system in (BASE, *SYSTEMS) if system in known]))
     if {LONG, LED} <= set(told.systems):
-        picture(learn(LONG, 0, told.out, store), learn(LED, 0, told.out, store), told.out / "led.png")
+        runs = {BASE: SHIPPED, LONG: learn(LONG, 0, told.out, store), LED: learn(LED, 0, told.out, store)}
+        for system, checkpoint in runs.items():
+            print(f"{system}: {variety(checkpoint)}")
+        picture(runs[LONG], runs[LED], told.out / "led.png")
     print(f"{told.cases} held-out cases, {ANSWERS} answers of each run, {' '.join(SAMPLER)}; intervals as above.")
 
 

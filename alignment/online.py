@@ -102,12 +102,16 @@ class Update:
         group = torch.arange(self.rollout.group, device=self.prompts.device)
         return (self.prompts[:, None] * self.rollout.group + group).flatten()
 
+    def _chances(self, purpose: int) -> list[torch.Generator]:
+        """One for each of `prompts`, for this step and purpose alone."""
+        places = self.rollout.places[self.prompts].tolist()
+        return [generator_of(self.seed, self.step, place, purpose) for place in places]
+
     @cached_property
     def _noise(self) -> tuple[flow.Times, State]:
         """A time and noise for each of `samples`, which of them are learned from deciding nothing."""
         group, shape = self.rollout.group, self.rollout.latents.shape[1:]
-        places = self.rollout.places[self.prompts].tolist()
-        chances = [generator_of(self.seed, self.step, place, 1) for place in places]
+        chances = self._chances(1)
         drawn = torch.cat([flow.draw_times(group, self.shift, chance) for chance in chances])
         t = (self.times.split + (1 - self.times.split) * drawn).clamp_min(EARLIEST)
         eps = torch.cat([torch.randn(group, *shape, generator=chance) for chance in chances])
@@ -128,7 +132,7 @@ class Update:
     def held(self) -> Tensor:
         """Mean |v - v_start|^2 at times below the split, on the first sample of each prompt."""
         rollout, at = self.rollout, self.prompts * self.rollout.group
-        chances = [generator_of(self.seed, self.step, place, 2) for place in rollout.places[self.prompts].tolist()]
+        chances = self._chances(2)
         t = torch.cat([self.times.split * torch.rand(1, generator=chance) for chance in chances]).clamp_min(EARLIEST)
         eps = torch.cat([torch.randn(1, *rollout.latents.shape[1:], generator=chance) for chance in chances])
         conditions = rollout.conditions[self.prompts]
@@ -137,8 +141,7 @@ class Update:
 
     def choices(self, count: int) -> Rows:
         """A random one of `count`, anew for each of `samples`."""
-        chances = [generator_of(self.seed, self.step, place, 3) for place in self.rollout.places[self.prompts].tolist()]
-        drawn = [torch.randint(count, (self.rollout.group,), generator=chance) for chance in chances]
+        drawn = [torch.randint(count, (self.rollout.group,), generator=chance) for chance in self._chances(3)]
         return torch.cat(drawn).to(self.prompts.device)
 
     def of_samples(self, each: Groups) -> Tensor:

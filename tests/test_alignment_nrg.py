@@ -1,6 +1,7 @@
 """A guide taught by a reward: against truncated Gaussians, whose values are known; and as a checkpoint that is led."""
 
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -63,10 +64,10 @@ class Same(GaussianPolicy):
 
 
 def drawn(policy: Policy, steps: int, count: int = 4000) -> Tensor:
-    """By the ODE, with `Gaussian`'s own network, from `latest` on."""
+    """By the ODE, with `Gaussian`'s own network."""
     x = policy.noise(count, generator_of(3))
     with torch.no_grad():
-        for now, after in zip(*(lambda grid: (grid, grid[1:]))(flow.grid(steps, 1.0))):
+        for now, after in pairwise(flow.grid(steps, 1.0)):
             t = torch.full((count,), now, dtype=torch.float64)
             x = x + policy.velocity(Gaussian().double(), x, t, torch.zeros(count, 1)) * (after - now)
     return x
